@@ -1,0 +1,234 @@
+"""Long flags for people who come from scripts: one table from a flag to the override that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from vaekit.errors import ConfigError, closest
+
+Overrides = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A long flag.
+
+    Attributes:
+        name: Without dashes, words joined by `-`; `_` is accepted as well.
+        says: What it stands for, as printed by `--help`.
+        overrides: From its value to overrides.
+        switch: Whether it may stand alone, for true.
+    """
+
+    name: str
+    says: str
+    overrides: Overrides
+    switch: bool = False
+
+
+def _key(key: str) -> Overrides:
+    return lambda value: [f"{key}={value}"]
+
+
+def _text(key: str) -> Overrides:
+    return lambda value: [f"{key}={quoted(value)}"]
+
+
+def _one_of(flag: str, table: Mapping[str, str]) -> Overrides:
+    def overrides(value: str) -> list[str]:
+        if value not in table:
+            raise ConfigError(f"--{flag} is {value!r}, expected {' or '.join(table)}.")
+        return [table[value]] if table[value] else []
+
+    return overrides
+
+
+def _switch(flag: str, override: str) -> Overrides:
+    return _one_of(flag, {"true": override, "false": ""})
+
+
+def _growing(flag: str) -> Overrides:
+    def refuse(value: str) -> list[str]:
+        raise ConfigError(
+            f"--{flag} belongs to model=progressive, which this version does not have yet; there are mlp and cnn."
+        )
+
+    return refuse
+
+
+FLAGS = (
+    Flag("exp-name", "name", _text("name")),
+    Flag("data-path", "data.path", _text("data.path")),
+    Flag("dataset", "data", _key("data")),
+    Flag("model", "model", _key("model")),
+    Flag("model-type", "model=mlp|cnn", _one_of("model-type", {"fc": "model=mlp", "conv": "model=cnn"})),
+    Flag("input-dim", "input_dim", _key("input_dim")),
+    Flag("hidden-dim", "hidden_dim", _key("hidden_dim")),
+    Flag("hidden-size", "hidden_dim", _key("hidden_dim")),
+    Flag("z-dim", "latent_dim", _key("latent_dim")),
+    Flag("code-size", "latent_dim", _key("latent_dim")),
+    Flag("batch-size", "training.batch_size", _key("training.batch_size")),
+    Flag("epochs", "training.epochs", _key("training.epochs")),
+    Flag("lr", "optimizer.lr", _key("optimizer.lr")),
+    Flag("seed", "seed", _key("seed")),
+    Flag(
+        "recon",
+        "likelihood=bernoulli|normal",
+        _one_of("recon", {"bce": "likelihood=bernoulli", "gaussian": "likelihood=normal"}),
+    ),
+    Flag("sigma", "sigma", _key("sigma")),
+    Flag(
+        "sigma-learnable",
+        "likelihood=normal_learned",
+        _switch("sigma-learnable", "likelihood=normal_learned"),
+        switch=True,
+    ),
+    Flag(
+        "include-const",
+        "training.include_const=true",
+        _switch("include-const", "training.include_const=true"),
+        switch=True,
+    ),
+    Flag(
+        "kl",
+        "objective.terms.kl.kind",
+        _one_of(
+            "kl",
+            {
+                "analytic": "objective.terms.kl.kind=objectives.KL",
+                "mc": "objective.terms.kl.kind=objectives.MonteCarloKL",
+            },
+        ),
+    ),
+    Flag("beta", "beta", _key("beta")),
+    Flag(
+        "reduction",
+        "objective.reduction.kind",
+        _one_of(
+            "reduction",
+            {
+                "sum": "objective.reduction.kind=objectives.SumReduction",
+                "mean": "objective.reduction.kind=objectives.MeanReduction",
+            },
+        ),
+    ),
+    Flag("output-dir", "output_dir", _text("output_dir")),
+    Flag("device", "device", _text("device")),
+    *(
+        Flag(name, "for model=progressive, to come", _growing(name))
+        for name in ("epochs-per-stage", "fadein-ratio", "start-res", "final-res", "base-ch", "min-ch")
+    ),
+)
+
+
+def _mirrored(value: str) -> list[str]:
+    widths = [width.strip() for width in value.strip("[]() ").split(",") if width.strip()]
+    there, back = ",".join(widths), ",".join(reversed(widths))
+    return [f"network.encoder.hidden_dims=[{there}]", f"network.decoder.hidden_dims=[{back}]"]
+
+
+def _both(argument: str) -> Overrides:
+    return lambda value: [f"network.encoder.{argument}={value}", f"network.decoder.{argument}={value}"]
+
+
+def _devices(value: str) -> list[str]:
+    if value not in ("1", "auto"):
+        raise ConfigError(
+            f"trainer.devices={value}: a training uses one device; write trainer.devices=1 or leave it out."
+        )
+    return []
+
+
+def _batch_norm(value: str) -> list[str]:
+    if value.lower() not in ("false", "null"):
+        raise ConfigError("model.net.use_batch_norm: networks.MLP has no batch norm in this version; leave it out.")
+    return []
+
+
+def _kld_weight(value: str) -> list[str]:
+    raise ConfigError(
+        "model.kld_weight weighs the KL against a mean over features, which this version does not have; write beta=..., the weight "
+        "against the sum, which is kld_weight times the number of features over two at sigma = 1."
+    )
+
+
+# dotted names of Hydra-style VAE configurations
+DOTTED: Mapping[str, Overrides] = {
+    "model.kld_weight": _kld_weight,
+    "model.net.latent_dim": _key("latent_dim"),
+    "model.net.hidden_dims": _mirrored,
+    "model.net.activation": _both("activation"),
+    "model.net.dropout_rate": _both("dropout"),
+    "model.net.use_batch_norm": _batch_norm,
+    "model.optimizer.lr": _key("optimizer.lr"),
+    "model.optimizer.weight_decay": _key("optimizer.weight_decay"),
+    "trainer.gradient_clip_val": _key("training.gradient_clip"),
+    "trainer.max_epochs": _key("training.epochs"),
+    "trainer.devices": _devices,
+}
+
+
+def translate(arguments: Sequence[str]) -> list[str]:
+    """Overrides for a mix of long flags, dotted aliases and overrides, in their order; the last one for a key counts.
+
+    Raises:
+        ConfigError: For an unknown flag (with the closest ones), or a flag without its value.
+    """
+    overrides: list[str] = []
+    flags = {flag.name: flag for flag in FLAGS}
+    given: dict[str, str] = {}
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument.startswith("-") and not argument.startswith("--"):
+            raise ConfigError(_short(argument))
+        if not argument.startswith("--"):
+            overrides += _dotted(argument)
+            continue
+        name, equals, value = argument[2:].partition("=")
+        name = name.replace("_", "-")
+        if name not in flags:
+            raise ConfigError(f"there is no flag --{name}{closest(name, flags)}")
+        if not equals:
+            value = _value(flags[name], waiting)
+        given[name] = value
+        overrides += flags[name].overrides(value)
+    _check_together(given)
+    return overrides
+
+
+def table() -> str:
+    """The flags and what they stand for, for `--help`."""
+    return "\n".join(f"  --{flag.name:<18}{flag.says}" for flag in FLAGS)
+
+
+def quoted(text: str) -> str:
+    """Text as an override's value, whatever characters it has."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"') if text.endswith("\\") else text.replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _value(flag: Flag, waiting: list[str]) -> str:
+    following = waiting[0] if waiting else None
+    if flag.switch:
+        return waiting.pop(0).lower() if following is not None and following.lower() in ("true", "false") else "true"
+    if following is None or following.startswith("--"):
+        raise ConfigError(f"--{flag.name} needs a value: --{flag.name} VALUE stands for {flag.says}.")
+    return waiting.pop(0)
+
+
+def _dotted(argument: str) -> list[str]:
+    key, _, value = argument.partition("=")
+    return DOTTED[key](value) if key in DOTTED else [argument]
+
+
+def _short(argument: str) -> str:
+    if argument in ("-m", "--multirun"):
+        return "-m asks for a sweep, which this version does not have yet; train one setting at a time."
+    return f"there is no flag {argument}; long flags have two dashes, overrides none: key=value."
+
+
+def _check_together(given: Mapping[str, str]) -> None:
+    if given.get("recon") == "bce" and given.get("sigma-learnable") == "true":
+        raise ConfigError("--sigma_learnable belongs to --recon gaussian: a Bernoulli likelihood has no sigma.")

@@ -1,0 +1,27 @@
+"""Write the latent codes of data: posterior means, which are the same at every call."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from vaekit.cli.output import say
+
+
+def run(parser: ArgumentParser, arguments: list[str]) -> int:
+    """`vaekit encode`."""
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--split", default="test", help="train, validation or test (default)")
+    parser.add_argument("--scale", action="store_true", help="also write the posterior standard deviations")
+    parser.add_argument(
+        "--output", type=Path, help="an .npz file: mean, index, labels and scale (default RUN/codes_SPLIT.npz)"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
+    options = parser.parse_args(arguments)
+
+    from vaekit import api, exports
+
+    done = api.open_run(options.run, options.device)
+    path = options.output or options.run / f"codes_{options.split}.npz"
+    say(str(exports.write_codes(done, path, options.split, scale=options.scale)))
+    return 0

@@ -1,0 +1,39 @@
+"""Measure a trained model: every number with its standard error over examples.
+
+On the test split the numbers replace those in metrics.json and the report; on other splits they are only printed.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from pathlib import Path
+
+from vaekit.cli.output import say
+
+
+def run(parser: ArgumentParser, arguments: list[str]) -> int:
+    """`vaekit evaluate`."""
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="evaluation.samples=, .batch_size= or .seed=")
+    parser.add_argument("--split", default="test", help="train, validation or test (default)")
+    parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON and nothing else")
+    options = parser.parse_intermixed_args(arguments)
+
+    from vaekit import api
+    from vaekit.report import plain_table
+
+    done = api.open_run(options.run, options.device)
+    plan = api.evaluation_plan(done, options.overrides)
+    metrics = api.evaluate(done, options.split, plan)
+    if options.split == "test":
+        api.record(done, metrics)
+    if options.json:
+        say(json.dumps({name: estimate.as_dict() for name, estimate in metrics.items()}, indent=2))
+        return 0
+    say(f"On {len(done.dataset.split(options.split)):,} {options.split} examples (± one standard error):")
+    say(plain_table(metrics))
+    for finding in api.findings(done, metrics):
+        say(f"\n{finding}")
+    return 0

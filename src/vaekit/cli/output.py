@@ -1,0 +1,51 @@
+"""What a person sees: lines as they come, and a live line for a training where there is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vaekit.api import Run
+    from vaekit.training.loop import Callback
+
+
+def say(line: str) -> None:
+    """Print a line now."""
+    print(line, flush=True)
+
+
+def shown_progress() -> Callable[[Callable[[str], None]], Callback]:
+    """Makes the callback that shows a training: a live line on a terminal, plain lines otherwise."""
+    from rich.console import Console
+
+    from vaekit.training.progress import LiveLine, PlainLines
+
+    console = Console()
+    if not console.is_terminal:
+        return PlainLines
+    return lambda tell: LiveLine(console)
+
+
+def conclude(run: Run) -> None:
+    """The end of a training: numbers, findings, and where everything is. The last line is the run folder."""
+    from vaekit.report import plain_table
+
+    say("")
+    say(f"On {len(run.dataset.test):,} test examples (± one standard error):")
+    say(plain_table(run.metrics))
+    for finding in run.findings:
+        say("")
+        say(str(finding))
+    say("")
+    say(f"Pictures: {run.folder.figures}")
+    say(f"Report:   {run.path / 'report.html'}")
+    say(str(run.path))
+
+
+def stopped(path: Path, number: int) -> int:
+    """Say how to go on after a signal, and give the exit code."""
+    print(f"vaekit: stopped by signal {number} after a checkpoint; go on with: vaekit resume {path}", file=sys.stderr)
+    return 128 + number

@@ -1,0 +1,29 @@
+"""Draw new examples from a trained model: an array and a picture."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from vaekit.cli.output import say
+
+
+def run(parser: ArgumentParser, arguments: list[str]) -> int:
+    """`vaekit sample`."""
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("-n", "--count", type=int, default=64, help="how many (default 64)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples (default 0)")
+    parser.add_argument("--noise", action="store_true", help="draw from p(x|z) rather than take its mean")
+    parser.add_argument(
+        "--output", type=Path, help="the .npy file (default RUN/samples.npy); the picture lies beside it"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
+    options = parser.parse_args(arguments)
+
+    from vaekit import api, exports
+
+    done = api.open_run(options.run, options.device)
+    path = options.output or options.run / "samples.npy"
+    for written in exports.write_samples(done, path, options.count, options.seed, noise=options.noise):
+        say(str(written))
+    return 0

@@ -1,0 +1,205 @@
+"""From overrides to a configuration. Hydra composes; every name is checked here first, so that a mistake gets one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vaekit.errors import ConfigError, closest
+
+CONF = Path(__file__).parent / "conf"
+PARTS = ("data", "network", "posterior", "prior", "likelihood", "objective", "optimizer", "training", "evaluation")
+GROUPS = (*PARTS, "model", "experiment")
+_RESOLVER = re.compile(r"\$\{[^}]*:")
+
+
+def compose(overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
+    """The configuration that the overrides ask for, with its interpolations still open.
+
+    Arguments:
+        overrides: ``group=name`` chooses a part, ``key.below=value`` sets a value. Of two for the same key the last one counts.
+        config_dir: A folder with the user's own groups (``model/mine.yaml``), searched before vaekit's.
+
+    Raises:
+        ConfigError: For an unknown group, choice or key, with the closest valid ones, or a value that does not parse.
+    """
+    parsed = _last_of_each([_parse(text) for text in overrides])
+    folders = [CONF] if config_dir is None else [_existing(config_dir), CONF]
+    for override in parsed.values():
+        if override.key_or_group in GROUPS:
+            _check_choice(override, folders)
+    choices = [text for text, o in parsed.items() if o.key_or_group in GROUPS]
+    values = {text: o for text, o in parsed.items() if o.key_or_group not in GROUPS}
+    search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    base = _hydra([*choices, *search])
+    settings = [_addressed(text, override, base) for text, override in values.items()]
+    config = _hydra([*choices, *search, *settings])
+    _refuse_resolvers(config)
+    if config.name is None:
+        config.name = f"{config.data.get('name') or config.data.kind.split('.')[-1]}-{_choice(parsed, 'model', 'mlp')}"
+    return config
+
+
+def resolve(config: DictConfig, event_shape: Sequence[int]) -> dict[str, Any]:
+    """The configuration as plain dictionaries, now that the shape of the data is known.
+
+    Raises:
+        ConfigError: If an interpolation or a required value is open, or `input_dim` is not that of the data.
+    """
+    config = config.copy()
+    config.event_shape = list(event_shape)
+    values = 1
+    for side in event_shape:
+        values *= side
+    if config.get("input_dim") not in (None, values):
+        raise ConfigError(
+            f"input_dim is {config.input_dim}, but an example of these data has {values} values "
+            f"({' x '.join(map(str, event_shape))}). Leave it out: it is read from the data."
+        )
+    config.input_dim = values
+    return _plain(config)
+
+
+def data_node(config: DictConfig) -> dict[str, Any]:
+    """The node of the data, as plain dictionaries: the one part that is built before the shapes are known.
+
+    Raises:
+        ConfigError: If a value that it requires is missing.
+    """
+    missing = [f"data.{name}" for name in config.data if OmegaConf.is_missing(config.data, name)]
+    if missing:
+        raise ConfigError(f"{config.data.kind} needs {missing[0]}; write {missing[0]}=...")
+    return _plain(config.data)
+
+
+def choices(group: str, folders: Sequence[Path] = (CONF,)) -> list[str]:
+    """What can stand behind ``group=``."""
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_one_line(error)) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _parse(text: str) -> Override:
+    try:
+        override: Override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        hint = "write key=value, for example latent_dim=10" if "=" not in text else "quote the value: 'key=\"value\"'"
+        raise ConfigError(f"Cannot read {text!r}: {hint}.") from error
+    if override.is_sweep_override():
+        raise ConfigError(f"{text!r} asks for several values: one run takes one value for each key.")
+    return override
+
+
+def _last_of_each(overrides: Sequence[Override]) -> dict[str, Override]:
+    last = {override.get_key_element(): override for override in overrides}
+    return {str(override.input_line): override for override in last.values()}
+
+
+def _check_choice(override: Override, folders: Sequence[Path]) -> None:
+    group, wanted = override.key_or_group, override.value()
+    valid = choices(group, folders)
+    if not valid:
+        raise ConfigError(f"{override.input_line}: there is nothing to choose in the group {group!r} yet.")
+    if wanted not in valid:
+        raise ConfigError(f"{group}={wanted}: there is no {group} {str(wanted)!r}{closest(str(wanted), valid)}")
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir {folder}: there is no such folder.")
+    return folder
+
+
+def _hydra(overrides: list[str]) -> DictConfig:
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose("train", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_one_line(error)) from error
+
+
+def _addressed(text: str, override: Override, config: DictConfig) -> str:
+    """The override in Hydra's words: a `+` before a key that the node's constructor knows and the YAML leaves to its default."""
+    if override.is_add() or override.is_delete() or override.is_force_add():
+        return text
+    key = override.key_or_group
+    if key in _keys(config):
+        return text
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else None
+    if isinstance(node, DictConfig) and "kind" in node:
+        from vaekit.build import arguments  # loads torch, so only when a signature must be read
+
+        valid = set(arguments(node.kind, parent)) - {"self"}
+        if name in valid:
+            return f"+{text}"
+        raise ConfigError(
+            f"{text}: {parent} ({node.kind}) has no argument {name!r}{closest(name, {*valid, *map(str, node)})}"
+        )
+    if isinstance(node, DictConfig) and _is_free(parent):
+        return f"+{text}"
+    valid = {*_keys(config), *GROUPS}
+    raise ConfigError(f"{text}: there is no key {key!r}{closest(key, valid)}")
+
+
+def _is_free(parent: str) -> bool:
+    # collections keyed by name: objective.weights.mine=2 names a term of the user's own
+    return parent in ("objective.weights", "objective.terms")
+
+
+def _keys(config: DictConfig) -> list[str]:
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return list(_paths(plain))
+
+
+def _paths(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
+    for name, child in node.items():
+        yield f"{prefix}{name}"
+        if isinstance(child, Mapping):
+            yield from _paths(child, f"{prefix}{name}.")
+
+
+def _refuse_resolvers(config: DictConfig) -> None:
+    """Interpolations may name keys of the configuration and nothing else: no environment, no functions."""
+    for text in _texts(OmegaConf.to_container(config, resolve=False)):
+        if _RESOLVER.search(text):
+            raise ConfigError(f"{text!r} calls a resolver; only keys of the configuration may stand in ${{...}}.")
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for child in node.values():
+            yield from _texts(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _texts(child)
+    elif isinstance(node, str):
+        yield node
+
+
+def _choice(parsed: Mapping[str, Override], group: str, default: str) -> str:
+    chosen = [str(o.value()) for o in parsed.values() if o.key_or_group == group]
+    return chosen[0] if chosen else default
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:2]) or type(error).__name__

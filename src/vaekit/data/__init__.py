@@ -1,0 +1,33 @@
+"""Data: named sets, arrays and folders of images, each a `Dataset` of three splits held in its storage type."""
+
+from vaekit.data.arrays import array
+from vaekit.data.batch import Batch, Dataset, Split
+from vaekit.data.catalog import fetch_named, named, names, status
+from vaekit.data.errors import DataFormatError, DataNotFoundError, DownloadError
+from vaekit.data.images import images
+from vaekit.data.synthetic import ProbabilisticPCA, probabilistic_pca
+from vaekit.data.transforms import BINARISATIONS, Binarisation, Dynamic, RealValued, Scale, Static, Threshold
+
+__all__ = [
+    "BINARISATIONS",
+    "Batch",
+    "Binarisation",
+    "DataFormatError",
+    "DataNotFoundError",
+    "Dataset",
+    "DownloadError",
+    "Dynamic",
+    "ProbabilisticPCA",
+    "RealValued",
+    "Scale",
+    "Split",
+    "Static",
+    "Threshold",
+    "array",
+    "fetch_named",
+    "images",
+    "named",
+    "names",
+    "probabilistic_pca",
+    "status",
+]

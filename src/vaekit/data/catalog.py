@@ -1,0 +1,157 @@
+"""The data sets that have a name: one table, and how an entry becomes a `Dataset`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from vaekit.data.batch import Dataset
+from vaekit.data.door import admit
+from vaekit.data.download import fetch, sha256, verified
+from vaekit.data.entries import ENTRIES, Entry
+from vaekit.data.errors import DataFormatError, DataNotFoundError, DownloadError
+from vaekit.data.locate import VARIABLE, Search, cache_folder, roots, search
+
+
+def names() -> tuple[str, ...]:
+    """Names that `named` accepts."""
+    return tuple(ENTRIES)
+
+
+def named(name: str, path: str | os.PathLike[str] | None = None, binarisation: str = "none", seed: int = 0) -> Dataset:
+    """A published data set with its published or stated split.
+
+    Files are looked for at `path`, then where the environment variable VAEKIT_DATA points to, then in the user's cache; if
+    they are not all in one of these, they are fetched into the cache and verified.
+
+    Arguments:
+        name: One of `names()`.
+        path: A folder that has the files, or one above it, or one of the files; None to look elsewhere only. Sets that come
+            with a library (digits) take no notice of it.
+        binarisation: none, threshold, dynamic or static.
+        seed: Of a static binarisation. The split never depends on it.
+
+    Raises:
+        ValueError: If the name or the binarisation is unknown.
+        DataNotFoundError: If `path` does not exist, or the files are neither found nor to be had.
+        DataFormatError: If a file is damaged.
+    """
+    entry = entry_named(name)
+    given = None if path is None else Path(path).expanduser()
+    if entry.files and given is not None and not given.exists():
+        raise DataNotFoundError(_not_found(entry, Search({}, _file_names(entry), (given,)), f"{given} does not exist."))
+    parts = entry.read(_files(entry, given))
+    return admit(entry.name, parts, binarisation=binarisation, seed=seed)
+
+
+def entry_named(name: str) -> Entry:
+    """The entry called `name`.
+
+    Raises:
+        ValueError: If there is none; the message names the closest ones.
+    """
+    if name in ENTRIES:
+        return ENTRIES[name]
+    close = get_close_matches(str(name), ENTRIES, n=2) or list(ENTRIES)
+    raise ValueError(
+        f"data set is {name!r}, expected one of {', '.join(ENTRIES)}; closest: {', '.join(close)}. "
+        "For your own files write data=array data.path=FILE, or data=images data.path=FOLDER."
+    )
+
+
+def fetch_named(name: str) -> Path:
+    """Fetch the files of a data set into the user's cache and verify them; returns their folder.
+
+    Raises:
+        ValueError: If the name is unknown.
+        DownloadError: If they could not be fetched.
+    """
+    entry = entry_named(name)
+    folder = cache_folder(entry.name)
+    if entry.files:
+        fetch(entry.files, folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Status:
+    """What there is of a data set on this machine.
+
+    Attributes:
+        name: Of the data set.
+        folder: Where all its files were found, or None.
+        verified: Whether each of them has the published SHA-256; unpacked files have none.
+        size: Bytes to fetch, 0 if it comes with a library.
+        licence: As its makers state it.
+        citation: Whom to cite.
+    """
+
+    name: str
+    folder: Path | None
+    verified: bool
+    size: int
+    licence: str
+    citation: str
+
+
+def status() -> tuple[Status, ...]:
+    """What there is of each data set on this machine; reads and hashes the files that are found."""
+    return tuple(_status(entry) for entry in ENTRIES.values())
+
+
+def _status(entry: Entry) -> Status:
+    result = search(_file_names(entry), entry.folders, roots(None, entry.name))
+    folder = None if result.missing or not entry.files else next(iter(result.found.values())).parent
+    checked = not result.missing and all(verified(result.found[file.name], file) for file in entry.files)
+    return Status(entry.name, folder, checked, sum(f.size for f in entry.files), entry.licence, entry.citation)
+
+
+def _file_names(entry: Entry) -> tuple[str, ...]:
+    return tuple(file.name for file in entry.files)
+
+
+def _files(entry: Entry, given: Path | None) -> Mapping[str, Path]:
+    result = search(_file_names(entry), entry.folders, roots(given, entry.name))
+    if not result.missing:
+        _warn_of_differences(entry, result.found)
+        return result.found
+    try:
+        folder = fetch_named(entry.name)
+    except (DownloadError, OSError) as error:
+        raise DataNotFoundError(_not_found(entry, result, str(error))) from error
+    return {name: folder / name for name in _file_names(entry)}
+
+
+def _warn_of_differences(entry: Entry, found: Mapping[str, Path]) -> None:
+    owners = {file.sha256: other for other in ENTRIES.values() for file in other.files}
+    for file in entry.files:
+        path = found[file.name]
+        if path.name != file.name:
+            continue  # unpacked: no checksum is published
+        digest = sha256(path)
+        if digest == file.sha256:
+            continue
+        if digest in owners:
+            raise DataFormatError(f"{path} is a file of {owners[digest].name}, expected one of {entry.name}.")
+        warnings.warn(
+            f"{path} is not the published file of {entry.name}: expected SHA-256 {file.sha256}, found {digest}. "
+            "It is used as it is; numbers may not compare with published ones.",
+            stacklevel=4,
+        )
+
+
+def _not_found(entry: Entry, result: Search, cause: str) -> str:
+    free = ", ".join(other.name for other in ENTRIES.values() if not other.files)
+    lines = (
+        f"data set {entry.name}: missing {', '.join(result.missing)}.",
+        f"Searched: {', '.join(map(str, result.places))}.",
+        f"Put the files into a folder DIR/{entry.folders[0]} and write --data_path DIR, or set {VARIABLE}=DIR.",
+        f"They can be had from: {', '.join(entry.mirrors)}.",
+        f"Data sets that need no download: {free} (data={free.split(', ', maxsplit=1)[0]}).",
+        f"Cause: {cause}",
+    )
+    return "\n".join(lines)

@@ -1,0 +1,187 @@
+"""The table of named data sets: what their files are, where they come from, and how they are read and divided."""
+
+# N examples, (C, H, W) image
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaekit.data.door import Parts
+from vaekit.data.download import RemoteFile
+from vaekit.data.errors import DataFormatError
+from vaekit.data.idx import read_idx
+from vaekit.data.matlab import read_matlab
+from vaekit.data.splits import consecutive, divide, stratified, take
+from vaekit.data.transforms import Scale
+
+_HELD_OUT = 1000  # training images of MNIST and its kin that serve for validation
+_DIGITS_SPLIT_SEED = 0  # part of what the data set "digits" is here; never a user's seed
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named data set.
+
+    Attributes:
+        name: In the catalogue.
+        files: As published; empty where the data come with a library.
+        folders: Names that people give to its folder, ours first.
+        mirrors: Addresses of folders that have the files.
+        licence: As its makers state it.
+        citation: Whom to cite.
+        read: From the files, by published name, to the three splits.
+    """
+
+    name: str
+    files: tuple[RemoteFile, ...]
+    folders: tuple[str, ...]
+    mirrors: tuple[str, ...]
+    licence: str
+    citation: str
+    read: Callable[[Mapping[str, Path]], Parts]
+
+
+def _digits(files: Mapping[str, Path]) -> Parts:
+    from sklearn.datasets import load_digits  # slow to import
+
+    bunch = load_digits()
+    stored = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(bunch.target).to(torch.int64)
+    splits = divide(stored, labels, stratified(labels, 180, 180, _DIGITS_SPLIT_SEED), Scale(16))
+    note = "split at random with classes in equal proportion, by a seed fixed in the catalogue"
+    return Parts(splits, scaling="value / 16", splitting=note, class_names=tuple("0123456789"))
+
+
+def _idx_reader(class_names: tuple[str, ...]) -> Callable[[Mapping[str, Path]], Parts]:
+    def read(files: Mapping[str, Path]) -> Parts:
+        images, labels = _idx_pair(files, "train", len(class_names))
+        tested, tested_labels = _idx_pair(files, "t10k", len(class_names))
+        kept = len(images) - _HELD_OUT
+        if kept < 1 or images.shape[1:] != tested.shape[1:]:
+            raise DataFormatError(
+                f"training images have shape {tuple(images.shape)} and test images {tuple(tested.shape)}, "
+                f"expected more than {_HELD_OUT} training images and one size."
+            )
+        train, validation, _ = consecutive(kept, _HELD_OUT, 0)
+        scale = Scale(255)
+        splits = (
+            take(images, labels, train, scale),
+            take(images, labels, validation, scale),
+            take(tested, tested_labels, torch.arange(len(tested)), scale),
+        )
+        return Parts(
+            splits,
+            scaling="value / 255",
+            splitting=f"test is the official part, validation the last {_HELD_OUT:,} training images",
+            class_names=class_names,
+        )
+
+    return read
+
+
+def _idx_pair(files: Mapping[str, Path], part: str, classes: int) -> tuple[Tensor, Tensor]:
+    path = files[f"{part}-labels-idx1-ubyte.gz"]
+    images = read_idx(files[f"{part}-images-idx3-ubyte.gz"], 3).unsqueeze(1)
+    labels = read_idx(path, 1).to(torch.int64)
+    if len(images) != len(labels) or labels.max() >= classes:
+        raise DataFormatError(
+            f"{path} has {len(labels):,} labels up to {labels.max()}, expected {len(images):,} below {classes}."
+        )
+    return images, labels
+
+
+def _freyfaces(files: Mapping[str, Path]) -> Parts:
+    path = files["frey_rawface.mat"]
+    ff = read_matlab(path, "ff")
+    if ff.dtype != "uint8" or ff.shape != (560, 1965):
+        raise DataFormatError(f"{path} has ff of {ff.dtype} and shape {ff.shape}, expected uint8 and (560, 1965).")
+    # pixels x frames; a frame is stored row by row and is upright, 28 high and 20 wide
+    stored = torch.from_numpy(ff.T.copy()).reshape(-1, 1, 28, 20)
+    splits = divide(stored, None, consecutive(1670, 98, 197), Scale(255))
+    # consecutive video frames: a random split would put near-duplicates of training frames into the test part
+    note = "split in the order of time: test is the last 197 frames, validation the 98 before them"
+    return Parts(splits, scaling="value / 255", splitting=note)
+
+
+def _remote(mirrors: tuple[str, ...], *files: tuple[str, int, str]) -> tuple[RemoteFile, ...]:
+    return tuple(RemoteFile(name, size, digest, tuple(m + name for m in mirrors)) for name, size, digest in files)
+
+
+_MNIST_MIRRORS = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://raw.githubusercontent.com/fgnt/mnist/master/",
+)
+_FASHION_MIRRORS = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
+_FREY_MIRRORS = (
+    "https://cs.nyu.edu/~roweis/data/",
+    "https://raw.githubusercontent.com/tauhidstanford/GSE/main/",
+)
+_FASHION_TRAIN = "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+_FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+_TABLE = (
+    Entry(
+        name="digits",
+        files=(),
+        folders=(),
+        mirrors=(),
+        licence="CC BY 4.0 (UCI); shipped with scikit-learn, BSD-3",
+        citation="Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998",
+        read=_digits,
+    ),
+    Entry(
+        name="mnist",
+        files=_remote(
+            _MNIST_MIRRORS,
+            ("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+            ("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+            ("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+            ("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+        ),
+        folders=("mnist", "MNIST", "MNIST/raw", "raw"),
+        mirrors=_MNIST_MIRRORS,
+        licence="CC BY-SA 3.0, as commonly stated",
+        citation="LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998",
+        read=_idx_reader(tuple("0123456789")),
+    ),
+    Entry(
+        name="fashion_mnist",
+        files=_remote(
+            _FASHION_MIRRORS,
+            ("train-images-idx3-ubyte.gz", 26421880, _FASHION_TRAIN),
+            ("train-labels-idx1-ubyte.gz", 29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+            ("t10k-images-idx3-ubyte.gz", 4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+            ("t10k-labels-idx1-ubyte.gz", 5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+        ),
+        folders=("fashion_mnist", "fashion-mnist", "FashionMNIST", "FashionMNIST/raw", "raw"),
+        mirrors=_FASHION_MIRRORS,
+        licence="MIT (Zalando SE)",
+        citation="Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017, https://arxiv.org/abs/1708.07747",
+        read=_idx_reader(_FASHION_CLASSES),
+    ),
+    Entry(
+        name="freyfaces",
+        files=_remote(
+            _FREY_MIRRORS,
+            ("frey_rawface.mat", 1100584, "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64"),
+        ),
+        folders=("freyfaces", "frey_face", "FreyFaces", "frey_faces", "freyface", "FreyFace"),
+        mirrors=_FREY_MIRRORS,
+        licence="none stated; for research, by way of Sam Roweis's page",
+        citation="Frey faces, Brendan Frey and Sam Roweis, https://cs.nyu.edu/~roweis/data.html",
+        read=_freyfaces,
+    ),
+)
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _TABLE}

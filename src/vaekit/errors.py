@@ -1,0 +1,31 @@
+"""Errors that a command ends with in one line, and that a caller may want to catch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be built; the message says where, what was found and what to write."""
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used as asked: missing, unfinished, damaged, or of another configuration."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that cannot be written, or does not verify; the message names file and cause."""
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on, such as one whose loss is no longer finite."""
+
+
+def closest(name: str, valid: Iterable[str]) -> str:
+    """The end of a message about a wrong name: ``; closest: a, b.``, or the list of what is valid."""
+    valid = sorted(set(valid))
+    near = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
+    if near:
+        return f"; closest: {', '.join(near)}."
+    return f"; valid: {', '.join(valid[:20])}{', ...' if len(valid) > 20 else ''}." if valid else "."

@@ -1,0 +1,20 @@
+"""Evaluation: numbers about a model, each with its standard error, unit and count."""
+
+from vaekit.evaluation.aggregate import active_units, kl_per_dimension
+from vaekit.evaluation.doctor import Finding, diagnose
+from vaekit.evaluation.passes import Plan
+from vaekit.evaluation.rate_distortion import BoundTerms, bound_estimates, bound_terms
+from vaekit.evaluation.units import Estimate, bits_per_dimension
+
+__all__ = [
+    "BoundTerms",
+    "Estimate",
+    "Finding",
+    "Plan",
+    "active_units",
+    "bits_per_dimension",
+    "bound_estimates",
+    "bound_terms",
+    "diagnose",
+    "kl_per_dimension",
+]

@@ -1,0 +1,86 @@
+"""Passes of a model over a split: without gradients, in evaluation mode, each example with its own noise."""
+
+# K samples, B batch, N examples
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaekit.data.batch import Batch, Split
+from vaekit.distributions.noise import PerExample, use
+from vaekit.models.trace import Trace
+from vaekit.models.vae import VAE
+
+# decoded examples at a time: bounds memory for any K, and is enough to keep the cores busy
+_ROWS = 8192
+# draws of the data (dynamic binarisation) and of the latents must be independent: they start from different streams
+_DATA, _LATENTS = 0, 1 << 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How numbers on held-out data are made.
+
+    Arguments:
+        batch_size: Examples at a time; changes nothing but memory and time.
+        samples: Posterior draws of each example, K.
+        seed: Of all draws. The same seed gives the same numbers.
+    """
+
+    batch_size: int = 500
+    samples: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more.")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}, expected a number from 0 to 2**64 - 1.")
+
+
+@contextmanager
+def measuring(model: VAE) -> Iterator[None]:
+    """Within this context the model is in evaluation mode and nothing is differentiated; its mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        model.train(was_training)
+
+
+def batches(split: Split, plan: Plan) -> Iterator[Batch]:
+    """The split in order; random transforms draw each example's own noise."""
+    device = split.stored.device
+    for first in range(0, len(split), plan.batch_size):
+        index = torch.arange(first, min(first + plan.batch_size, len(split)), device=device)
+        with use(PerExample(plan.seed, index, stream=_DATA)):
+            batch = split.batch(index)
+        yield batch
+
+
+def traces(model: VAE, batch: Batch, plan: Plan) -> Iterator[Trace]:
+    """K samples of a batch, in chunks of as many samples as memory allows; all chunks together are the K samples."""
+    chunk = max(1, _ROWS // len(batch.x))
+    for first in range(0, plan.samples, chunk):
+        count = min(chunk, plan.samples - first)
+        with use(PerExample(plan.seed, batch.index, first_sample=first, stream=_LATENTS)):
+            trace = model(batch.x, count)
+        yield trace
+
+
+def encodings(model: VAE, split: Split, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Posterior means and standard deviations of all latents, each (N, total latent size), on the CPU."""
+    means, scales = [], []
+    with measuring(model):
+        for batch in batches(split, plan):
+            means.append(model.encode(batch.x).cpu())
+            scales.append(model.encode_scale(batch.x).cpu())
+    return torch.cat(means), torch.cat(scales)

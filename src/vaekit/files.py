@@ -1,0 +1,47 @@
+"""Writing files so that a reader, or a kill at any moment, finds the old content or the new and never a part."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: a temporary file beside it, fsync, one rename.
+
+    Raises:
+        OSError: If the folder cannot be written; nothing is left behind.
+    """
+    # not tempfile.mkstemp: it makes files that nobody else may read, and run folders are shared
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            write_durably(descriptor, content)
+        finally:
+            os.close(descriptor)
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_durably(descriptor: int, content: bytes) -> None:
+    """Write all of `content` and wait until it is on the disk."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk, where the system can say so."""
+    if os.name == "nt":  # a folder cannot be opened there, and renames are durable without it
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

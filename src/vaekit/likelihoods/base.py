@@ -1,0 +1,43 @@
+"""The interface of likelihoods: p(x | context), and what data they accept."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaekit.conditionals.base import Conditional
+
+
+class Likelihood(Conditional):
+    """A conditional that only makes sense as p(x | .).
+
+    The batch of what `forward` returns is whatever leads the context: (K, B) in a trace, (B) in `VAE.decode`.
+    """
+
+    @property
+    def constant(self) -> float:
+        """Nats of -log p(x|z) that depend neither on x, z nor on anything that is trained: the same for every example.
+
+        Part of every ELBO. Training losses in scripts often leave it out, and so does the logged one unless asked for.
+        """
+        return 0.0
+
+    @abstractmethod
+    def check(self, low: float, high: float, remedies: Mapping[str, str]) -> None:
+        """Raise unless values in [low, high] lie in the support.
+
+        Arguments:
+            low: Smallest value of the data, as the model sees them.
+            high: Largest value.
+            remedies: What a user can write to change the data, by problem; `scale` for values outside [0, 1].
+
+        Raises:
+            ValueError: With the range found, the range expected and what to write instead.
+        """
+
+    def adapt(self, px: Distribution, x: Tensor) -> Distribution:
+        """A last look at the data that are scored, for likelihoods with a parameter in closed form; `px` itself for all others."""
+        return px

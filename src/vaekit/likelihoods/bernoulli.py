@@ -1,0 +1,46 @@
+"""The Bernoulli likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli as TorchBernoulli
+from torch.distributions import Distribution, Independent
+
+from vaekit.conditionals.base import Consulted
+from vaekit.likelihoods.base import Likelihood
+
+
+class Bernoulli(Likelihood):
+    r"""Independent binary values with the context as logits.
+
+    .. math:: \log p(x|z) = \sum_d x_d \log \pi_d + (1 - x_d) \log(1 - \pi_d), \qquad \pi = \mathrm{sigmoid}(\text{context})
+
+    Computed from the logits, so neither very sure nor very unsure values lose digits. For values strictly between 0 and 1 the
+    formula is the usual cross-entropy loss, but no density: such numbers cannot be compared with those of binary data.
+
+    Arguments:
+        event_shape: Shape of one example.
+    """
+
+    @property
+    def context_shape(self) -> torch.Size:
+        """One logit for each value."""
+        return self.event_shape
+
+    def forward(self, context: Tensor, model: Consulted) -> Distribution:
+        """Batch (K, B), event `event_shape`, for logits of shape (K, B, *event_shape)."""
+        return Independent(
+            TorchBernoulli(logits=context, validate_args=False), len(self.event_shape), validate_args=False
+        )
+
+    def check(self, low: float, high: float, remedies: Mapping[str, str]) -> None:
+        """Raise unless all values lie in [0, 1]."""
+        if not (low >= 0.0 and high <= 1.0):  # so that NaN is refused as well
+            remedy = f"{remedies['scale']}, or " if "scale" in remedies else ""
+            raise ValueError(
+                f"The Bernoulli likelihood expects values in [0, 1], received values in [{low:.4g}, {high:.4g}]. "
+                f"Write {remedy}likelihood=normal."
+            )

@@ -1,0 +1,1 @@
+"""Formulas: pure functions on tensors, in nats, without parameters."""

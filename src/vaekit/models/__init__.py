@@ -1,0 +1,9 @@
+"""Models: how parts make a latent variable model."""
+
+from vaekit.models.factories import flat
+from vaekit.models.hierarchy import Hierarchy, TopDown
+from vaekit.models.level import Level
+from vaekit.models.trace import Latent, Trace
+from vaekit.models.vae import VAE
+
+__all__ = ["VAE", "Hierarchy", "Latent", "Level", "TopDown", "Trace", "flat"]

@@ -1,0 +1,49 @@
+"""One level of a hierarchy: how features and state make the posterior's context, and how a draw changes the state."""
+
+# K samples, B batch, *c context, *s state, *z event of a latent
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vaekit.conditionals.base import Conditional
+
+
+class FeaturesOnly(nn.Module):
+    """Join: the posterior sees the features alone."""
+
+    def forward(self, features: Tensor, state: Tensor) -> Tensor:
+        """`features`, (K, B, *c)."""
+        return features
+
+
+class DrawOnly(nn.Module):
+    """Merge: the next state is the draw alone."""
+
+    def forward(self, state: Tensor, z: Tensor) -> Tensor:
+        """`z`, (K, B, *z)."""
+        return z
+
+
+class Level(nn.Module):
+    """A latent variable and its place in the model.
+
+    Arguments:
+        name: Unique in the model.
+        posterior: q(z | context), where the context is what `join` returns.
+        prior: p(z | state).
+        join: (features, state) -> context of the posterior.
+        merge: (state, z) -> next state.
+    """
+
+    def __init__(
+        self, name: str, posterior: Conditional, prior: Conditional, join: nn.Module, merge: nn.Module
+    ) -> None:
+        super().__init__()
+        if posterior.event_shape != prior.event_shape:
+            raise ValueError(
+                f"The posterior of {name!r} is over {tuple(posterior.event_shape)}, its prior over "
+                f"{tuple(prior.event_shape)}: give both the same event_shape."
+            )
+        self.name, self.posterior, self.prior = name, posterior, prior
+        self.join, self.merge = join, merge

@@ -1,0 +1,77 @@
+"""What passes from a model to everything else: the latents with their q, p and draw, and p(x|z)."""
+
+# K samples, B batch, *x event of the data, *z event of a latent
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from vaekit.distributions.draw import Draw
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One latent variable of a traced model.
+
+    Attributes:
+        name: Unique in the model.
+        q: Posterior, batch (K, B), event (*z).
+        p: Prior, same shapes.
+        draw: A draw from q.
+    """
+
+    name: str
+    q: Distribution
+    p: Distribution
+    draw: Draw
+
+    @property
+    def log_q(self) -> Tensor:
+        """log q(z|x) of the draw, nats, shape (K, B)."""
+        return self.draw.log_prob
+
+    @cached_property
+    def log_p(self) -> Tensor:
+        """log p(z) of the draw, nats, shape (K, B)."""
+        return self.p.log_prob(self.draw.value)
+
+    def kl(self) -> Tensor:
+        """KL(q || p), nats, shape (K, B): analytic where torch knows it, else the log-ratio at the draw."""
+        try:
+            return kl_divergence(self.q, self.p)
+        except NotImplementedError:
+            return self.log_q - self.log_p
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One pass of a model over a batch.
+
+    Attributes:
+        x: The data, shape (B, *x).
+        px: p(x|z), batch (K, B), event (*x).
+        latents: In ancestral order; one for a flat model.
+    """
+
+    x: Tensor
+    px: Distribution
+    latents: tuple[Latent, ...]
+
+    @cached_property
+    def log_px(self) -> Tensor:
+        """log p(x|z), nats, shape (K, B)."""
+        return self.px.log_prob(self.x)
+
+    @cached_property
+    def log_w(self) -> Tensor:
+        """Log importance weight log p(x, z) - log q(z|x), nats, shape (K, B)."""
+        return self.log_px + torch.stack([latent.log_p - latent.log_q for latent in self.latents]).sum(0)
+
+    def kl(self) -> Tensor:
+        """KL of all latents together, nats, shape (K, B)."""
+        return torch.stack([latent.kl() for latent in self.latents]).sum(0)

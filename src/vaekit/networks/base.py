@@ -1,0 +1,60 @@
+"""The interface of networks: tensor to tensor, with shapes known when they are built."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+class Network(nn.Module, ABC):
+    """A function of tensors without probability.
+
+    Any number of leading dimensions is carried through: (*, *in_shape) -> (*, *out_shape). The last layer is linear, so the
+    output is free to mean anything.
+
+    Attributes:
+        in_shape: Shape of one input.
+        out_shape: Shape of one output.
+    """
+
+    def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = torch.Size(in_shape), torch.Size(out_shape)
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """From (*, *in_shape) to (*, *out_shape)."""
+
+
+def activation(name: str) -> nn.Module:
+    """The activation called `name`."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation is {name!r}, expected one of {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]()
+
+
+def check_image_shape(shape: Sequence[int], role: str) -> None:
+    """Raise unless `shape` is (channels, height, width)."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"A convolutional network needs {role} of shape (channels, height, width), received {tuple(shape)}. "
+            "Use network=mlp for data that are not images."
+        )
+
+
+def size(shape: Sequence[int]) -> int:
+    """Number of elements of one event of `shape`."""
+    return math.prod(shape)

@@ -1,0 +1,119 @@
+"""The objective: a weighted sum of named terms, each in nats per example."""
+
+# B batch
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.models.trace import Trace
+from vaekit.schedules import Annealed, Schedule, annealed
+
+
+class Term(nn.Module, ABC):
+    """A function of a trace, in nats per example: summed over event dimensions, and to be minimised."""
+
+    @abstractmethod
+    def forward(self, trace: Trace) -> Tensor:
+        """Nats, shape (B,), or () for a term that is about the batch as a whole."""
+
+    def elements(self, trace: Trace) -> int:
+        """How many numbers of one example the term sums over."""
+        return 1
+
+
+class Reduction(Protocol):
+    """What a term is divided by before it is weighted."""
+
+    def __call__(self, term: Term, trace: Trace) -> int:
+        """The divisor."""
+
+
+class SumReduction:
+    """Terms as they are: nats per example. The one under which the loss is the negative ELBO."""
+
+    def __call__(self, term: Term, trace: Trace) -> int:
+        """1."""
+        return 1
+
+
+class MeanReduction:
+    """Each term divided by its own number of elements, as many scripts do.
+
+    This trades reconstruction against KL: the effective beta is beta * (values of one example) / (latent dimensions).
+    `effective_beta` computes it.
+    """
+
+    def __call__(self, term: Term, trace: Trace) -> int:
+        """The number of elements that the term sums over."""
+        return term.elements(trace)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What an objective says of a batch.
+
+    Attributes:
+        total: What is minimised, shape ().
+        parts: Each term in nats per example, before reduction and weight, shape ().
+        coefficients: What each part is multiplied by in the total.
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+    coefficients: Mapping[str, Tensor]
+
+
+class Objective(nn.Module):
+    r"""A weighted sum of terms, :math:`\sum_i w_i \, \ell_i / d_i`, averaged over the batch once and here.
+
+    Arguments:
+        terms: By name.
+        weights: By the same names; a number or a schedule, 1 for a term without one.
+        reduction: Gives the divisors :math:`d_i`.
+
+    Raises:
+        ValueError: If a weight has no term, or there is no term.
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, Term],
+        weights: Mapping[str, float | Schedule] | None = None,
+        reduction: Reduction | None = None,
+    ) -> None:
+        super().__init__()
+        weights = dict(weights or {})
+        strangers = sorted(set(weights) - set(terms))
+        if not terms or strangers:
+            raise ValueError(f"weights name {strangers}, expected names among the terms {sorted(terms)}.")
+        self.terms = nn.ModuleDict(dict(terms))
+        self.weights = nn.ModuleDict({name: annealed(weights.get(name, 1.0)) for name in terms})
+        self.reduction = SumReduction() if reduction is None else reduction
+
+    def forward(self, trace: Trace) -> Loss:
+        """The loss of a traced batch."""
+        parts = {name: term(trace).mean() for name, term in self.terms.items()}
+        coefficients = self.coefficients(trace)
+        total = torch.stack([coefficients[name] * part for name, part in parts.items()]).sum()
+        return Loss(total, parts, coefficients)
+
+    def coefficients(self, trace: Trace) -> dict[str, Tensor]:
+        """Weight over divisor of each term, at the present step."""
+        return {name: self._weight(name)() / self._divisor(name, trace) for name in self.terms}
+
+    def _weight(self, name: str) -> Annealed:
+        weight = self.weights[name]
+        assert isinstance(weight, Annealed)
+        return weight
+
+    def _divisor(self, name: str, trace: Trace) -> int:
+        term = self.terms[name]
+        assert isinstance(term, Term)
+        return self.reduction(term, trace)

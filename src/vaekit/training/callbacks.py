@@ -1,0 +1,107 @@
+"""What watches a training: validation, the choice of the best weights, the log, checkpoints and signals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from vaekit.training.history import Row
+from vaekit.training.loop import Callback, Progress
+from vaekit.training.session import Session
+
+
+class Interrupted(Exception):  # noqa: N818 - it is no error: the run was asked to stop, and has
+    """A training that stopped at a signal, after a checkpoint.
+
+    Attributes:
+        signal: Its number.
+        path: The run folder, once it is known.
+    """
+
+    def __init__(self, number: int, path: Path = Path()) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.signal, self.path = number, path
+
+
+class Validation(Callback):
+    """Adds numbers on the validation split to each epoch's row, and keeps the weights with the best ELBO (at beta = 1).
+
+    Arguments:
+        session: Whose model is measured.
+        measure: Gives the numbers to add, among them `val/elbo`.
+    """
+
+    def __init__(self, session: Session, measure: Callable[[], Row]) -> None:
+        self.session, self.measure = session, measure
+
+    def epoch(self, progress: Progress, row: Row) -> None:
+        """Measure and compare."""
+        row.update(self.measure())
+        self.session.model.train()
+        self.session.best.consider(row["val/elbo"], progress.epoch, self.session.model)
+
+
+class Rows(Callback):
+    """Hands each finished row on.
+
+    Arguments:
+        write: Takes a row.
+    """
+
+    def __init__(self, write: Callable[[Row], None]) -> None:
+        self.write = write
+
+    def epoch(self, progress: Progress, row: Row) -> None:
+        """Write it."""
+        self.write(row)
+
+
+class Checkpoints(Callback):
+    """Saves when the time has come, at the last step, and when a signal asks the run to stop.
+
+    Arguments:
+        save: Saves the state after so many steps.
+        seconds: Longest time between two saves.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self, save: Callable[[int], None], seconds: float) -> None:
+        self.save, self.seconds = save, seconds
+        self._asked: int | None = None
+        self._before: dict[int, object] = {}
+
+    def start(self, progress: Progress) -> None:
+        """Start the clock, and listen; only the main thread can."""
+        self._saved = time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
+
+    def step(self, progress: Progress) -> None:
+        """Save if it is time.
+
+        Raises:
+            Interrupted: After a save, if a signal has come.
+        """
+        due = time.monotonic() - self._saved >= self.seconds
+        if due or self._asked is not None or progress.step == progress.steps:
+            progress.history.means()  # raises on numbers that are not finite: those must not replace a good checkpoint
+            self.save(progress.step)
+            self._saved = time.monotonic()
+        if self._asked is not None and progress.step < progress.steps:
+            raise Interrupted(self._asked)
+
+    def end(self, progress: Progress) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice: at once, without a checkpoint
+        self._asked = number

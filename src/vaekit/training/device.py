@@ -1,0 +1,106 @@
+"""Devices and their random generators: the only file that knows what hardware is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from vaekit.errors import ConfigError
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+def select(name: str) -> torch.device:
+    """The device called `name`; `auto` takes the best that is there.
+
+    Raises:
+        ConfigError: For an unknown name, or a device that this machine or this build of torch lacks.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (number and not number.isdigit()):
+        raise ConfigError(f"device is {name!r}, expected one of {', '.join(DEVICES)}.")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if kind == "auto":
+        return torch.device(next(device for device, present in there.items() if present))
+    if not there[kind]:
+        raise ConfigError(f"device is {name!r}, but torch finds none here; write device=cpu or device=auto.")
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device is {name!r}, but there are {torch.cuda.device_count()} CUDA devices, counted from 0."
+        )
+    return torch.device(name)
+
+
+class Generators:
+    """torch's random generators, borrowed: a run draws from its own state and gives the user's back untouched.
+
+    Arguments:
+        device: Where the run computes; its generator is borrowed beside the CPU's.
+        seed: Where the run's state starts.
+    """
+
+    def __init__(self, device: torch.device, seed: int) -> None:
+        self.device = device
+        with self._restored():
+            torch.manual_seed(seed)
+            self._own = self.current()
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Within this context all of torch's random draws come from the run's state, and move it on."""
+        with self._restored():
+            self._set(self._own)
+            try:
+                yield
+            finally:
+                self._own = self.current()
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Within this context draws leave no trace: the state in force, whosever it is, is put back."""
+        with self._restored():
+            yield
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that `current` gave."""
+        self._own = dict(state)
+
+    def current(self) -> dict[str, Tensor]:
+        """The present state of torch's generators, by device: within `borrowed`, the run's."""
+        state = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.device.type == "mps":
+            state["mps"] = torch.mps.get_rng_state()
+        return state
+
+    def _set(self, state: Mapping[str, Tensor]) -> None:
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+        if "mps" in state and self.device.type == "mps":
+            torch.mps.set_rng_state(state["mps"])
+
+    @contextmanager
+    def _restored(self) -> Iterator[None]:
+        users = self.current()
+        try:
+            yield
+        finally:
+            self._set(users)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within this context torch computes with `count` threads: sums on a CPU depend on it in the last bit."""
+    before = torch.get_num_threads()
+    if count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count != before:
+            torch.set_num_threads(before)

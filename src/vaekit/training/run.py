@@ -1,0 +1,177 @@
+"""The run folder: plain files that every command reads and only a training writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from vaekit._version import __version__
+from vaekit.errors import RunError
+from vaekit.files import write_atomically
+from vaekit.training.history import Row
+
+_LARGEST_CONFIG = 1 << 20
+
+
+class RunFolder:
+    """One run on disk.
+
+    Arguments:
+        path: An existing run folder; `create` makes a new one.
+
+    Raises:
+        RunError: If `path` is no run folder.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.yaml").is_file():
+            raise RunError(f"{self.path} is not a run folder: it has no config.yaml.{_near(self.path)}")
+
+    @classmethod
+    def create(cls, output_dir: Path, name: str, config: Mapping[str, Any]) -> RunFolder:
+        """A new folder ``output_dir/name/date-time`` with its configuration.
+
+        Raises:
+            RunError: If it cannot be written; names path and cause.
+        """
+        stamp = datetime.now(UTC).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
+        parent = output_dir / name
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path = _fresh(parent, stamp)
+            write_atomically(path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
+        except OSError as error:
+            raise RunError(f"Cannot write a run folder below {parent}: {error.strerror or error}.") from error
+        return cls(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        """Where the pictures are; made when first asked for."""
+        folder = self.path / "figures"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration.
+
+        Raises:
+            RunError: If the file is not plain YAML of a configuration; it is read as data, whoever wrote it.
+        """
+        return read_config(self.path / "config.yaml")
+
+    def environment(self) -> dict[str, Any]:
+        """What the run was made with and when; empty if that was never written."""
+        file = self.path / "environment.json"
+        return dict(json.loads(file.read_text("utf-8"))) if file.exists() else {}
+
+    def write_environment(self, **entries: Any) -> None:
+        """Add entries to `environment.json`."""
+        self._write_json("environment.json", {**self.environment(), **entries})
+
+    def write_metrics(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace `metrics.json`."""
+        self._write_json("metrics.json", metrics)
+
+    def metrics(self) -> dict[str, Any]:
+        """What the last evaluation found; empty before it."""
+        file = self.path / "metrics.json"
+        return dict(json.loads(file.read_text("utf-8"))) if file.exists() else {}
+
+    def append_row(self, row: Row) -> None:
+        """Add a row to `metrics.jsonl`."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self, count: int | None = None) -> list[Row]:
+        """The first `count` rows of `metrics.jsonl`, or all; a last line that a kill cut off is not one.
+
+        Raises:
+            RunError: If there are fewer than `count`.
+        """
+        file = self.path / "metrics.jsonl"
+        lines = file.read_text("utf-8").split("\n")[:-1] if file.exists() else []
+        if count is not None and len(lines) < count:
+            raise RunError(f"{file} has {len(lines)} rows, but the checkpoint was made after {count}. Train anew.")
+        return [json.loads(line) for line in lines[:count]]
+
+    def keep_rows(self, rows: list[Row]) -> None:
+        """Make `metrics.jsonl` those rows: what was logged after the checkpoint will be logged again."""
+        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def log(self, line: str) -> None:
+        """Add a line to `train.log`, with the time."""
+        now = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+        with (self.path / "train.log").open("a", encoding="utf-8") as file:
+            file.write(f"{now}  {line}\n")
+
+    def write_model(self, weights: Mapping[str, Tensor]) -> None:
+        """Replace `model.safetensors`."""
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        write_atomically(self.path / "model.safetensors", save_tensors(plain, {"vaekit": __version__}))
+
+    def model(self) -> dict[str, Tensor]:
+        """The weights of the finished training.
+
+        Raises:
+            RunError: If the training has not finished, or the file is damaged.
+        """
+        file = self.path / "model.safetensors"
+        if not file.exists():
+            raise RunError(f"The training in {self.path} has not finished. Go on with: vaekit resume {self.path}")
+        try:
+            return load_tensors(file.read_bytes())
+        except Exception as error:  # safetensors raises its own class, which is not public
+            raise RunError(f"{file} is damaged: {error}.") from error
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        write_atomically(self.path / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A configuration file as plain data: no tags, no aliases, no interpolations, of bounded size and depth.
+
+    Raises:
+        RunError: For anything else.
+    """
+    try:
+        if file.stat().st_size > _LARGEST_CONFIG:
+            raise RunError(f"{file} has {file.stat().st_size} bytes, more than any configuration.")
+        text = file.read_text("utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise RunError(f"{file} uses YAML aliases, which vaekit never writes.")
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise RunError(f"{file} is not a plain configuration: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(config, dict) or "data" not in config:
+        raise RunError(f"{file} is not the configuration of a run.")
+    return config
+
+
+def _fresh(parent: Path, stamp: str) -> Path:
+    for number in range(1, 1000):
+        path = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise OSError(f"a thousand runs started in the second {stamp}")
+
+
+def _near(path: Path) -> str:
+    runs = sorted(file.parent for file in path.glob("**/config.yaml")) if path.is_dir() else []
+    return f" Did you mean {runs[-1]}?" if runs else " `vaekit train` prints the folder of its run as its last line."
