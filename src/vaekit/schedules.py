@@ -117,7 +117,7 @@ class Annealed(nn.Module):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self.schedule = schedule
-        self.settled = schedule.end <= 0
+        self.settled = False
         self.register_buffer("value", torch.tensor(float(schedule(0))), persistent=False)
 
     def forward(self) -> Tensor:
@@ -126,7 +126,7 @@ class Annealed(nn.Module):
 
     def advance(self, step: int) -> None:
         """Move to `step`, from any other step in either direction."""
-        # the value at the end is written once, whatever step comes first beyond it: a run may resume there
+        # the value at the end is written once, at whatever step comes first beyond it: a run may resume there
         if step < self.schedule.end or not self.settled:
             self.value.fill_(self.schedule(step))
         self.settled = step >= self.schedule.end

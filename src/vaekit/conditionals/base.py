@@ -32,6 +32,10 @@ class Conditional(nn.Module, ABC):
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         super().__init__()
+        if any(side < 1 for side in event_shape):
+            raise ValueError(
+                f"event_shape is {list(event_shape)}, expected sizes of 1 or more, for example latent_dim=20."
+            )
         self.event_shape = torch.Size(event_shape)
 
     @property

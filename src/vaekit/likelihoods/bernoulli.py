@@ -18,7 +18,7 @@ class Bernoulli(Likelihood):
 
     .. math:: \log p(x|z) = \sum_d x_d \log \pi_d + (1 - x_d) \log(1 - \pi_d), \qquad \pi = \mathrm{sigmoid}(\text{context})
 
-    Computed from the logits, so neither very sure nor very unsure values lose digits. For values strictly between 0 and 1 the
+    Computed from the logits: the error is that of rounding a logit, however sure it is. For values strictly between 0 and 1 the
     formula is the usual cross-entropy loss, but no density: such numbers cannot be compared with those of binary data.
 
     Arguments:

@@ -78,8 +78,8 @@ class Normal(SharedScaleNormal):
 class LearnedScaleNormal(SharedScaleNormal):
     r"""Normal likelihood with one scale learned by gradient.
 
-    :math:`\log \sigma = \log \sigma_0 + 10 \, \theta`. The factor makes an optimizer that normalises its steps, such as Adam, move
-    :math:`\log \sigma` by ten times the learning rate: one number that all values inform can and should settle faster than
+    :math:`\log \sigma = \log \sigma_0 + 20 \, \theta`. The factor makes an optimizer that normalises its steps, such as Adam, move
+    :math:`\log \sigma` by twenty times the learning rate: one number that all values inform can and should settle faster than
     the weights, or short runs end long before it has.
 
     Arguments:
@@ -87,7 +87,7 @@ class LearnedScaleNormal(SharedScaleNormal):
         scale: Standard deviation to start from, above 0.
     """
 
-    GAIN = 10.0
+    GAIN = 20.0
 
     def __init__(self, event_shape: Sequence[int], scale: float = 1.0) -> None:
         super().__init__(event_shape)
@@ -110,7 +110,7 @@ class OptimalScaleNormal(SharedScaleNormal):
 
     While training, each batch is scored with its own optimal scale. By the envelope theorem its gradient with respect to the
     means is that of the profile likelihood :math:`\frac{D}{2} \log \sigma^{*2}`, so nothing is differentiated through it. Outside
-    training the scale is a running average of those, :math:`\sigma^2 \leftarrow 0.99 \sigma^2 + 0.01 \sigma^{*2}` without start-up
+    training the scale is a running average of those, :math:`\sigma^2 \leftarrow 0.95 \sigma^2 + 0.05 \sigma^{*2}` without start-up
     bias: evaluated numbers come from one fixed density and do not depend on the evaluation batch.
 
     Arguments:
@@ -121,7 +121,7 @@ class OptimalScaleNormal(SharedScaleNormal):
         | https://arxiv.org/abs/2006.13202
     """
 
-    MOMENTUM = 0.99
+    MOMENTUM = 0.95
     FLOOR = (
         1e-3  # below it a perfect reconstruction would send the density to infinity; a 256th of the usual range is 4e-3
     )

@@ -1,0 +1,122 @@
+"""What all tests share: seeds, precision, and models whose evidence is known in closed form."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# the same examples in every run: a test that fails once fails again
+settings.register_profile("vaekit", deadline=None, derandomize=True, database=None)
+settings.load_profile("vaekit")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    if "torch" in sys.modules:  # a test without torch stays without it
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def float64() -> Iterator[None]:
+    """Tensors made without a dtype are float64; one thread, as tensors this small only wait for more of them."""
+    import torch
+
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    yield
+    torch.set_default_dtype(dtype)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def multivariate() -> Callable[..., Any]:
+    """A conditional N(weight @ context + bias, covariance): what the exact posterior of a linear-Gaussian model is."""
+    import torch
+    from torch.distributions import MultivariateNormal
+
+    from vaekit.conditionals import Conditional
+
+    class Multivariate(Conditional):
+        def __init__(self, weight: torch.Tensor, bias: torch.Tensor, covariance: torch.Tensor) -> None:
+            super().__init__(bias.shape)
+            self.register_buffer("weight", weight)
+            self.register_buffer("bias", bias)
+            self.register_buffer("tril", torch.linalg.cholesky(covariance))
+
+        @property
+        def context_shape(self) -> torch.Size:
+            return self.weight.shape[1:]
+
+        def forward(self, context: torch.Tensor, model: Any) -> MultivariateNormal:
+            return MultivariateNormal(context @ self.weight.T + self.bias, scale_tril=self.tril, validate_args=False)
+
+    return Multivariate
+
+
+@pytest.fixture(scope="session")
+def linear(multivariate: Callable[..., Any]) -> Callable[..., Any]:
+    """A network that is one given linear map, as the factories of models want it."""
+    import torch
+
+    class Given(torch.nn.Module):
+        def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+            super().__init__()
+            self.weight, self.bias = torch.nn.Parameter(weight.clone()), torch.nn.Parameter(bias.clone())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight.T + self.bias
+
+    return lambda weight, bias: lambda in_shape, out_shape: Given(weight, bias)
+
+
+@pytest.fixture(scope="session")
+def linear_gaussian(multivariate: Callable[..., Any], linear: Callable[..., Any]) -> Callable[..., Any]:
+    """The VAE with x = W z + b + sigma * noise and its exact posterior, moved by `shift` and its covariance times `widen`.
+
+    The posterior is N(S W^T (x - b) / sigma^2, S) with S = (I + W^T W / sigma^2)^-1; the evidence N(b, W W^T + sigma^2 I).
+    """
+    import torch
+
+    from vaekit.likelihoods import Normal
+    from vaekit.models import flat
+    from vaekit.priors import StandardNormal
+
+    def make(
+        W: torch.Tensor, b: torch.Tensor, sigma: float, shift: torch.Tensor | float = 0.0, widen: float = 1.0
+    ) -> torch.nn.Module:
+        D, L = W.shape
+        covariance = torch.linalg.inv(torch.eye(L) + W.T @ W / sigma**2)
+        gain = covariance @ W.T / sigma**2
+        return flat(
+            encoder=linear(gain, -gain @ b),
+            decoder=linear(W, b),
+            posterior=multivariate(torch.eye(L), torch.zeros(L) + shift, covariance * widen),
+            prior=StandardNormal((L,)),
+            likelihood=Normal((D,), scale=sigma),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sigma_points() -> Callable[[int], Any]:
+    """Noise whose 2L samples are +-sqrt(L) e_i: their averages of quadratic functions are exact expectations."""
+    import torch
+
+    class SigmaPoints:
+        """Given to `vaekit.distributions.noise.use` in place of random noise."""
+
+        def __init__(self, dim: int) -> None:
+            self.dim = dim
+
+        def uniform(self, shape: torch.Size) -> torch.Tensor:
+            points = self.dim**0.5 * torch.cat([torch.eye(self.dim), -torch.eye(self.dim)])
+            assert shape[0] == len(points), "take 2 * dim samples"
+            return torch.special.ndtr(points)[:, None].expand(shape)
+
+    return SigmaPoints

@@ -1,0 +1,215 @@
+"""compose: overrides in, a configuration out, and one line for every mistake."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from vaekit.cli.aliases import quoted
+from vaekit.compose import CONF, GROUPS, PARTS, choices, compose, data_node, resolve
+from vaekit.errors import ConfigError
+
+MISTAKES = {
+    "key": ("latent_dmi=3", "there is no key 'latent_dmi'; closest: latent_dim"),
+    "key below": ("training.epoch=3", "training (training.Plan) has no argument 'epoch'; closest: epochs"),
+    "key of an optimizer": ("optimizer.lrr=3", "optimizer (optim.Adam) has no argument 'lrr'; closest: lr"),
+    "key of a group": ("training.batchsize=3", "closest: batch_size"),
+    "deep key": ("network.encoder.hiden_dims=[3]", "closest: hidden_dims"),
+    "added key": ("+latent_dmi=3", "there is no key 'latent_dmi'; closest: latent_dim"),
+    "forced key": ("++training.epoch=3", "closest: epochs"),
+    "group": ("likelyhood=normal", "there is no key 'likelyhood'; closest: likelihood"),
+    "choice": ("likelihood=normla", "there is no likelihood 'normla'; closest: normal"),
+    "choice of data": ("data=mnits", "there is no data 'mnits'; closest: mnist"),
+    "no choice": ("data=", "there is no data ''"),
+    "null choice": ("data=null", "there is no data 'None'"),
+    "a node for a choice": ("optimizer={kind: optim.SGD}", "there is no optimizer"),
+    "no value": ("latent_dim", "Cannot read 'latent_dim': write key=value"),
+    "no key": ("=3", "Cannot use '=3'"),
+    "list": ("latent_dim=2,3", "asks for several values"),
+    "range": ("latent_dim=range(1,3)", "asks for several values"),
+    "choice sweep": ("latent_dim=choice(1,2)", "asks for several values"),
+    "glob": ("model=glob(*)", "asks for several values"),
+    "deletion": ("~seed", "Cannot use '~seed'"),
+    "deleted group": ("~data", "Cannot use '~data'"),
+    "package": ("data@x=mnist", "Cannot use 'data@x=mnist'"),
+    "hydra": ("hydra.run.dir=/tmp/x", "there is no key 'hydra.run.dir'"),
+    "search path": ("hydra.searchpath=[pkg://os]", "there is no key"),
+    "launcher": ("hydra/launcher=basic", "there is no key"),
+    "not closed": ("beta={kind: x", "Cannot read"),
+    "quotes": ("name=it's", "Cannot read"),
+    "environment": ("name=${oc.env:HOME}", "calls a resolver"),
+    "environment in a list": ("network.encoder.hidden_dims=[${oc.env:HOME}]", "calls a resolver"),
+    "resolver with a name that is put together": ("output_dir=${${name}:HOME}", "calls a resolver"),
+    "resolver within": ("output_dir=${oc.${name}:HOME}", "calls a resolver"),
+    "decode": ("output_dir=${oc.decode:'3'}", "calls a resolver"),
+    "eval": ("output_dir=${hydra:runtime.cwd}", "calls a resolver"),
+    "number for the device": ("device=5", "device is 5, expected text"),
+    "nothing for the folder": ("output_dir=null", "output_dir is None, expected text"),
+    "empty folder": ("output_dir=", "output_dir is '', expected text"),
+    "name above": ("name=../x", "name is '../x', expected the name of a folder"),
+    "absolute name": ("name=/x", "expected the name of a folder"),
+    "empty name": ("name=''", "expected the name of a folder"),
+    "name with NUL": ("name='a\0b'", "expected the name of a folder"),
+}
+
+
+@pytest.mark.parametrize(("override", "said"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_get_one_line_that_names_what_is_closest(
+    override: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/secret")
+    with pytest.raises(ConfigError) as caught:
+        compose([override])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "/secret" not in str(caught.value)
+
+
+LATER = {
+    "open interpolation": ("sigma=${nothing}", "nothing"),
+    "circle": ("hidden_dim=${hidden_dim}", ""),
+    "input_dim": ("input_dim=784", "input_dim is 784, but an example of these data has 64 values (1 x 8 x 8)"),
+    "text for input_dim": ("input_dim=many", "input_dim is many"),
+}
+
+
+@pytest.mark.parametrize(("override", "said"), LATER.values(), ids=LATER.keys())
+def test_mistakes_that_only_the_data_show(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(compose([override, "likelihood=normal"]), (1, 8, 8))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_resolver_that_is_spelt_by_two_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY", "tweet")
+    for trick in ("${${name}:CANARY}", "x${${name}:CANARY}", r"\\${oc.env:CANARY}", "${ oc.env : CANARY }"):
+        with pytest.raises(ConfigError, match=r"calls a resolver|Cannot read"):
+            compose(["name=oc.env", f"output_dir={trick}"])
+    assert compose([r"output_dir='\${oc.env:CANARY}'"]) is not None  # escaped: text, and not read again
+
+
+def test_the_last_of_two_counts() -> None:
+    config = compose(["latent_dim=3", "likelihood=normal", "latent_dim=4", "likelihood=bernoulli", "+training.samples=2", "training.samples=5"])  # fmt: skip
+    assert (config.latent_dim, config.training.samples) == (4, 5)
+    assert config.likelihood.kind == "likelihoods.Bernoulli"
+
+
+def test_the_order_of_groups_and_values_does_not_matter() -> None:
+    a = compose(["optimizer.weight_decay=0.1", "optimizer=adamw", "model=cnn"])
+    b = compose(["model=cnn", "optimizer=adamw", "optimizer.weight_decay=0.1"])
+    assert a == b
+    assert a.optimizer.weight_decay == 0.1
+
+
+def test_arguments_that_the_yaml_leaves_to_their_defaults_can_be_set() -> None:
+    config = resolve(
+        compose(["training.gradient_clip=1", "network.encoder.dropout=0.5", "optimizer.betas=[0.5,0.9]"]), (4,)
+    )
+    assert config["training"]["gradient_clip"] == 1
+    assert config["network"]["encoder"]["dropout"] == 0.5
+    assert config["optimizer"]["betas"] == [0.5, 0.9]
+
+
+def test_weights_of_the_users_own_terms_can_be_named() -> None:
+    assert compose(["objective.weights.recon=2"]).objective.weights.recon == 2
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_choice_composes_and_resolves_to_plain_data(group: str) -> None:
+    if not choices(group):
+        pytest.skip("nothing to choose yet")
+    for choice in choices(group):
+        overrides = [f"{group}={choice}", *(["data.path=x"] if choice in ("array", "images") else [])]
+        config = resolve(compose(overrides), (1, 8, 8))
+        assert yaml.safe_load(yaml.safe_dump(config)) == config
+        assert "${" not in str(config)
+        assert set(PARTS) <= set(config)
+
+
+def test_the_name_says_data_and_model() -> None:
+    assert compose(["data=mnist", "model=cnn"]).name == "mnist-cnn"
+    assert compose([]).name == "digits-mlp"
+    assert compose(["name=first try/α"]).name == "first try/α" if os.name != "nt" else True
+
+
+def test_data_that_need_a_path_say_so() -> None:
+    with pytest.raises(ConfigError, match=r"data\.array needs data\.path; write data\.path=\.\.\."):
+        data_node(compose(["data=array"]))
+
+
+def test_groups_of_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "my conf" / "model").mkdir(parents=True)
+    (tmp_path / "my conf" / "model" / "wide.yaml").write_text("# @package _global_\nhidden_dim: 999\n")
+    folder = tmp_path / "my conf"
+    assert compose(["model=wide"], folder).hidden_dim == 999
+    assert compose(["model=wide", "hidden_dim=5"], folder).hidden_dim == 5
+    with pytest.raises(ConfigError, match="closest: wide"):
+        compose(["model=wid"], folder)
+    with pytest.raises(ConfigError, match="--config-dir .*nowhere: there is no such folder"):
+        compose([], tmp_path / "nowhere")
+
+
+def test_broken_groups_of_the_users_own_get_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for content in (
+        "a: [",
+        "defaults:\n  - override /nothing: x\n",
+        "defaults: 3\n",
+        "- 1\n",
+        "a: !!python/name:os.system\n",
+    ):
+        (tmp_path / "model" / "bad.yaml").write_text(content)
+        with pytest.raises(ConfigError) as caught:
+            compose(["model=bad"], tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+ODD = ["a b", "it's", 'say "x"', "a,b", "a=b", "ümlaut ☃", "back\\slash", "end\\", 'q\\"', "\\\\", "${seed}", "\\${seed}",
+       "$x", "#c", "[1]", "{a}", "null", "3", "true", "~", "a:b", "(x)", "%", "a\\\\${oc.env:HOME}", "'", '"', "x${", "}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_odd_paths_survive(text: str) -> None:
+    config = compose([f"output_dir={quoted(text)}", "data=array", f"data.path={quoted(text)}"])
+    assert resolve(config, (4,))["output_dir"] == text
+    assert data_node(config)["path"] == text
+
+
+@given(
+    st.text(
+        alphabet=st.one_of(st.sampled_from("\\\"'${}:.,=x "), st.characters(exclude_categories=["Cs", "Cc"])),
+        min_size=1,
+    )
+)
+@example("\\")
+@example('\\"')
+def test_any_text_survives_quoting(text: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    value = OverridesParser.create().parse_override(f"a={quoted(text)}").value()
+    assert OmegaConf.to_container(OmegaConf.create({"a": value}), resolve=True) == {"a": text}
+
+
+def test_a_program_that_uses_hydra_itself_is_not_disturbed() -> None:
+    from hydra import compose as own
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert compose(["latent_dim=3"]).latent_dim == 3
+        assert own("train", overrides=["latent_dim=5"]).latent_dim == 5
+
+
+def test_composing_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before: dict[str, Any] = dict(os.environ)
+    compose(["data=mnist"])
+    assert not os.listdir(tmp_path)
+    assert dict(os.environ) == before
