@@ -48,7 +48,9 @@ def _draw_latent_space(figures: Path, model: VAE, dataset: Dataset, plan: Plan) 
     if view is None:
         return
     labels = None if dataset.test.labels is None else dataset.test.labels.cpu().numpy()
-    report.latent_space(view.points.numpy(), labels, dataset.class_names, view.axes, figures / "latent_space.png")
+    report.latent_space(
+        view.points.numpy(), labels, dataset.class_names, view.axes, figures / "latent_space.png", view.choice
+    )
     if view.total == 2 and len(model.event_shape) == 3:
         images, coordinates = pictures.manifold(model)
         report.manifold(

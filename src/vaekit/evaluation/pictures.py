@@ -57,6 +57,11 @@ class LatentView:
     total: int
 
     @property
+    def choice(self) -> str:
+        """How the two were chosen, in words; empty where there are no others."""
+        return "" if self.total == 2 else f"the two of {self.total} latent dimensions with the largest KL"
+
+    @property
     def axes(self) -> tuple[str, str]:
         """Labels."""
         first, second = (f"z[{d}], KL {kl:.2f} nats" for d, kl in zip(self.dimensions, self.nats, strict=True))

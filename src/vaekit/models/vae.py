@@ -53,7 +53,10 @@ class VAE(nn.Module):
         return self._infer(x, 1, centre)[0][0].q
 
     def encode(self, x: Tensor) -> Tensor:
-        """Posterior means of all latents, flattened and side by side: (B, *x) -> (B, total latent size). Deterministic."""
+        """Posterior means of all latents, flattened and side by side: (B, *x) -> (B, total latent size).
+
+        Nothing is drawn: in evaluation mode the same data give the same codes.
+        """
         return _side_by_side([latent.q.mean for latent in self._infer(x, 1, centre)[0]])
 
     def encode_scale(self, x: Tensor) -> Tensor:
@@ -66,7 +69,7 @@ class VAE(nn.Module):
         return px
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Mean of p(x|z) at the posterior mean: (B, *x) -> (B, *x). Deterministic."""
+        """Mean of p(x|z) at the posterior mean: (B, *x) -> (B, *x). Nothing is drawn."""
         px: Distribution = self.likelihood(self.decoder(self._infer(x, 1, centre)[1]), self)
         return px.mean[0]
 

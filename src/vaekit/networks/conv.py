@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vaekit.networks.base import Network, check_image_shape, size
 from vaekit.networks.base import activation as act
 from vaekit.networks.fold import folded
+from vaekit.networks.linear import Linear
 
 
 class ConvEncoder(Network):
@@ -39,8 +40,8 @@ class ConvEncoder(Network):
         layers: list[nn.Module] = []
         for (before, _, _), (after, _, _) in pairwise(shapes):
             layers += [nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1), act(activation)]
-        layers += [nn.Flatten(), nn.Linear(size(shapes[-1]), hidden_dim), act(activation)]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden_dim, size(out_shape)))
+        layers += [nn.Flatten(), Linear(size(shapes[-1]), hidden_dim), act(activation)]
+        self.layers = nn.Sequential(*layers, Linear(hidden_dim, size(out_shape)))
 
     def forward(self, x: Tensor) -> Tensor:
         """From (*, C, H, W) to (*, *out_shape)."""
@@ -73,9 +74,9 @@ class ConvDecoder(Network):
         shapes = pyramid(out_shape, channels[::-1])[::-1]
         layers: list[nn.Module] = [
             nn.Flatten(),
-            nn.Linear(size(in_shape), hidden_dim),
+            Linear(size(in_shape), hidden_dim),
             act(activation),
-            nn.Linear(hidden_dim, size(shapes[0])),
+            Linear(hidden_dim, size(shapes[0])),
             nn.Unflatten(1, shapes[0]),
         ]
         for before, after in pairwise(shapes):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vaekit.networks.base import Network, size
 from vaekit.networks.base import activation as act
+from vaekit.networks.linear import Linear
 
 
 class MLP(Network):
@@ -37,10 +38,10 @@ class MLP(Network):
             raise ValueError(f"dropout is {dropout}, expected a share in [0, 1).")
         layers: list[nn.Module] = []
         for before, after in pairwise([size(in_shape), *hidden_dims]):
-            layers += [nn.Linear(before, after), act(activation)]
+            layers += [Linear(before, after), act(activation)]
             if dropout > 0.0:
                 layers.append(nn.Dropout(dropout))
-        self.layers = nn.Sequential(*layers, nn.Linear([size(in_shape), *hidden_dims][-1], size(out_shape)))
+        self.layers = nn.Sequential(*layers, Linear([size(in_shape), *hidden_dims][-1], size(out_shape)))
 
     def forward(self, x: Tensor) -> Tensor:
         """From (*, *in_shape) to (*, *out_shape)."""

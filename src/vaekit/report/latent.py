@@ -34,6 +34,7 @@ def latent_space(
     class_names: Sequence[str],
     axes: tuple[str, str],
     path: Path,
+    caption: str = "",
 ) -> None:
     """Scatter the examples over two latent dimensions, with the circles that hold 39 % and 86 % of a normal prior.
 
@@ -44,6 +45,7 @@ def latent_space(
         class_names: The name of label k at position k; labels without a name are shown as numbers.
         axes: Names of the two axes, such as "z[3], KL 2.31 nats".
         path: The PNG to write.
+        caption: What the reader should know, above the picture.
 
     Raises:
         ValueError: If `points` is not (N, 2) or `labels` has another length.
@@ -61,7 +63,8 @@ def latent_space(
     # a fixed shuffle: data sorted by class would bury the first classes below the last
     order = np.random.default_rng(0).permutation(np.flatnonzero(kept))[:DRAWN]
     groups = _groups(None if labels is None else np.asarray(labels)[order], class_names, len(order))
-    _draw(points[order], groups, axes, _left_out(len(points), int(kept.sum()), len(order)), path)
+    note = "; ".join(filter(None, (legible(caption, 120), _left_out(len(points), int(kept.sum()), len(order)))))
+    _draw(points[order], groups, axes, note, path)
 
 
 def _draw(points: Array, groups: list[_Group], names: tuple[str, str], note: str, path: Path) -> None:
@@ -76,7 +79,7 @@ def _draw(points: Array, groups: list[_Group], names: tuple[str, str], note: str
     axes.set_ylim(-reach, reach)
     axes.set_xlabel(legible(names[0], 80), fontsize=9, color=INK, parse_math=False)
     axes.set_ylabel(legible(names[1], 80), fontsize=9, color=INK, parse_math=False)
-    axes.set_title(note, loc="left", fontsize=8.5, color=MUTED, pad=8)
+    axes.set_title(note, loc="left", fontsize=8.5, color=MUTED, pad=8, parse_math=False)
     if len(groups) > 1:
         _legend(axes, groups)
     write_png(figure, path)
