@@ -71,7 +71,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 
 def test_only_drafts_are_removed(tmp_path: Path) -> None:
-    for name in (".gitignore", "model.safetensors", ".notes.2024-01", ".model.safetensors.12-34"):
+    for name in (".gitignore", "model.safetensors", ".notes.2024-01", ".model.safetensors.12-34.draft"):
         (tmp_path / name).write_text("x")
     remove_drafts(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".gitignore", ".notes.2024-01", "model.safetensors"]

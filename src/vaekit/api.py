@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +19,15 @@ from vaekit._version import __version__
 from vaekit.build import arguments, build, build_model, complete
 from vaekit.compose import compose, data_node, resolve
 from vaekit.data import Dataset
-from vaekit.errors import ConfigError, RunError, closest
-from vaekit.evaluation import active_units, bound_estimates, bound_terms, diagnose
+from vaekit.errors import ConfigError, RunError, TrainingError, closest
+from vaekit.evaluation import active_units, bits_per_dimension, bound_estimates, bound_terms, diagnose
 from vaekit.evaluation.doctor import Finding
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.passes import encodings
 from vaekit.evaluation.units import Estimate
 from vaekit.gallery import draw_gallery
 from vaekit.models.vae import VAE
+from vaekit.objectives import MeanReduction
 from vaekit.recipe import beta_of, make_session, open_data, validate
 from vaekit.report import write_page
 from vaekit.training import Plan, fit
@@ -72,7 +74,8 @@ class Run:
     @cached_property
     def model(self) -> VAE:
         """The model with the weights of the best epoch, in evaluation mode."""
-        model = build_model(self.config)
+        with torch.random.fork_rng(devices=[]):  # first weights are drawn, and the user's generator is not ours
+            model = build_model(self.config)
         _load_weights(model, self.folder.model(), self.path)
         return model.to(self.device).eval()
 
@@ -96,7 +99,12 @@ class Run:
     @property
     def metrics(self) -> dict[str, Estimate]:
         """The numbers of the last evaluation on the test split."""
-        return {name: Estimate(**entry) for name, entry in self.folder.metrics().items()}
+        try:
+            return {name: Estimate(**entry) for name, entry in self.folder.metrics().items()}
+        except TypeError as error:
+            raise RunError(
+                f"{self.path / 'metrics.json'} is damaged: {error}. Measure anew: vaekit evaluate RUN"
+            ) from error
 
     @property
     def command(self) -> str:
@@ -162,14 +170,15 @@ def resume(path: Path | str, *, say: Say = _quiet, progress: ShowProgress | None
     dataset = open_data(config["data"]).to(device)
     session = make_session(config, dataset, device)
     clean(folder.checkpoints)
+    folder.clean()
     checkpoint = latest(folder.checkpoints, say)
     if checkpoint is None:
         say("No checkpoint yet: starting from the first step.")
+        session.threads = int(folder.environment().get("threads", session.threads))
         folder.keep_rows([])
     else:
-        rows = folder.rows(int(checkpoint.state["history"]["rows"]))
-        session.restore(checkpoint, rows)
-        folder.keep_rows(rows)
+        session.restore(checkpoint, folder.rows)
+        folder.keep_rows(session.history.rows)
         say(f"Going on after step {checkpoint.step:,}.")
     return _go_on(folder, config, dataset, session, say, progress)
 
@@ -194,7 +203,9 @@ def evaluate(run: Run, split: str = "test", plan: EvaluationPlan | None = None) 
     plan = run.plan if plan is None else plan
     data = run.dataset.split(split)
     terms = bound_terms(run.model, data, plan)
-    metrics = bound_estimates(terms, plan.samples, run.model.event_shape.numel())
+    metrics = bound_estimates(terms, plan.samples)
+    if run.dataset.binary:  # bits are of discrete data; those of a density would hang on the unit of the values
+        metrics["elbo_bits_per_dim"] = bits_per_dimension(metrics["elbo"], run.model.event_shape.numel())
     metrics["active_units"] = active_units(encodings(run.model, data, plan)[0])
     return metrics
 
@@ -223,7 +234,7 @@ def evaluation_plan(run: Run, overrides: Sequence[str] = ()) -> EvaluationPlan:
         if not key.startswith("evaluation.") or name not in arguments("evaluation.Plan"):
             valid = [f"evaluation.{name}" for name in arguments("evaluation.Plan")]
             raise ConfigError(f"{override}: an evaluation has no key {key!r}{closest(key, valid)}")
-        node[name] = yaml.safe_load(value)
+        node[name] = _number(override, value)
     plan: EvaluationPlan = build(node, where="evaluation")
     return plan
 
@@ -238,7 +249,8 @@ def record(run: Run, metrics: Mapping[str, Estimate]) -> None:
 
 def findings(run: Run, metrics: Mapping[str, Estimate]) -> list[Finding]:
     """The diagnosis that these numbers give."""
-    return diagnose(metrics, run.config, run.command)
+    rows = run.history
+    return diagnose(metrics, run.config, run.command, int(rows[-1]["step"]) if rows else None)
 
 
 def _go_on(
@@ -256,23 +268,32 @@ def _go_on(
         say(line)
 
     shown: list[Callback] = [PlainLines(folder.log), *([] if progress is None else [progress(say)])]
-    began = time.monotonic()
     _introduce(tell, folder, config, dataset, session)
     run = Run(folder.path, session.generators.device)
     run.__dict__["dataset"] = dataset  # already open: fills the cached property
-    with threads(session.threads):
-        try:
-            _train(folder, config, dataset, session, shown)
-        except Interrupted as interrupted:
-            tell(f"Stopped by signal {interrupted.signal} after step {latest_step(folder.checkpoints):,}.")
-            raise Interrupted(interrupted.signal, folder.path) from None
-        folder.write_model(session.best.weights)
-        _measure(run, session)
-        draw_gallery(folder.figures, run.model, dataset, run.plan, session.history.rows)
+    try:
+        with threads(session.threads):
+            _finish(run, session, shown)
+    except KeyboardInterrupt as stop:
+        number = next((int(argument) for argument in stop.args if isinstance(argument, int)), signal.SIGINT)
+        tell(f"Stopped by signal {number} after step {latest_step(folder.checkpoints):,}.")
+        raise Interrupted(number, folder.path) from None
+    except TrainingError as error:
+        folder.log(str(error))
+        raise
+    return run
+
+
+def _finish(run: Run, session: Session, shown: list[Callback]) -> None:
+    began = time.monotonic()
+    folder = run.folder
+    _train(folder, run.config, run.dataset, session, shown)
+    folder.write_model(session.best.weights)
+    _measure(run, session)
+    draw_gallery(folder.figures, run.model, run.dataset, run.plan, session.history.rows)
     seconds = float(folder.environment().get("seconds", 0.0)) + time.monotonic() - began
     folder.write_environment(seconds=round(seconds, 1), finished=_now(), best_epoch=session.best.epoch)
     write_page(folder.path)
-    return run
 
 
 def _train(
@@ -282,6 +303,7 @@ def _train(
     evaluation: EvaluationPlan = build(config["evaluation"], where="evaluation")
 
     def put_down(step: int) -> None:
+        folder.sync_rows()  # a checkpoint counts on the rows before it
         save(folder.checkpoints, session.capture(step), plan.keep_checkpoints)
 
     callbacks: list[Callback] = [
@@ -321,12 +343,12 @@ def _introduce(tell: Say, folder: RunFolder, config: Mapping[str, Any], dataset:
     tell(f"Data: {dataset.description}")
     tell(f"Model: {config['name']}, {parameters:,} parameters, on {session.generators.device}, seed {config['seed']}")
     beta = beta_of(session)
-    if str(config["objective"]["reduction"]["kind"]).endswith("MeanReduction") and beta is not None:
+    if isinstance(session.objective.reduction, MeanReduction) and beta is not None:
         tell(f"Effective beta: {beta:.4g}, because reduction=mean divides each term by its own number of elements.")
     if session.history.constant:
         tell(
-            f"Logged train/loss and val/loss leave out the likelihood's constant, {session.history.constant:.2f} nats; "
-            "every ELBO has it (include_const=true logs it too)."
+            f"The logged train/loss leaves out the likelihood's constant, {session.history.constant:.2f} nats; every ELBO and "
+            "every validation and test number has it (training.include_const=true logs it too)."
         )
 
 
@@ -339,6 +361,13 @@ def _environment(device: torch.device, thread_count: int) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": thread_count,
     }
+
+
+def _number(override: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Cannot read {override!r}: write a number, for example evaluation.samples=100.") from error
 
 
 def _load_weights(model: VAE, weights: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -7,12 +7,15 @@ torch optimizer from a fixed list; nothing else can be named, so a config from a
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from types import NoneType, UnionType
+from types import ModuleType, NoneType, UnionType
 from typing import Any
+
+from torch import Tensor
 
 from vaekit.errors import ConfigError, closest
 from vaekit.models.vae import VAE
@@ -20,7 +23,13 @@ from vaekit.models.vae import VAE
 PACKAGES = (
     "networks", "conditionals", "priors", "likelihoods", "models", "objectives", "schedules", "data", "training", "evaluation",
 )  # fmt: skip
+# functions that make a part; every other function of these packages does something, and a config may not ask for that
+FACTORIES = ("data.array", "data.images", "data.named", "models.flat")
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
+
+_LARGEST = sys.float_info.max
+# what YAML can say: never a part
+_PLAIN = (str, int, float, list, dict, NoneType)
 
 _registered: dict[str, Callable[..., Any]] = {}
 
@@ -40,7 +49,7 @@ def register(kind: str, constructor: Callable[..., Any]) -> None:
 
 def kinds() -> list[str]:
     """Every kind that a config may name."""
-    own = [f"{p}.{name}" for p in PACKAGES for name in import_module(f"vaekit.{p}").__all__ if name[0] != "_"]
+    own = [f"{package}.{name}" for package in PACKAGES for name in _makers(package)]
     return [*own, *(f"optim.{name}" for name in OPTIMIZERS), *_registered]
 
 
@@ -98,17 +107,29 @@ def constructor(kind: Any, where: str = "") -> Callable[..., Any]:
             return _registered[kind]
         if package == "optim" and name in OPTIMIZERS:
             return typing.cast(Callable[..., Any], getattr(import_module("torch.optim"), name))
-        if package in PACKAGES and name in (module := import_module(f"vaekit.{package}")).__all__:
-            return typing.cast(Callable[..., Any], getattr(module, name))
+        if package in PACKAGES and name in (makers := _makers(package)):
+            return makers[name]
     raise ConfigError(
         f"{_below(where, 'kind')} is {kind!r}, which is not a part of vaekit{closest(str(kind), kinds())}"
     )
 
 
+def _makers(package: str) -> dict[str, Callable[..., Any]]:
+    """What a config may construct from a package, by name: its concrete public classes, and its factories."""
+    module = import_module(f"vaekit.{package}")
+    public = {name: getattr(module, name) for name in module.__all__}
+    return {name: thing for name, thing in public.items() if _is_part(thing) or f"{package}.{name}" in FACTORIES}
+
+
+def _is_part(thing: Any) -> bool:
+    unfit = not inspect.isclass(thing) or inspect.isabstract(thing) or getattr(thing, "_is_protocol", False)
+    return not unfit and not issubclass(thing, BaseException)
+
+
 def arguments(kind: Any, where: str = "") -> dict[str, inspect.Parameter]:
     """The arguments of a kind's constructor, by name."""
     parameters = inspect.signature(constructor(kind, where)).parameters
-    return {name: parameter for name, parameter in parameters.items() if name != "params" or not _is_optimizer(kind)}
+    return {name: parameter for name, parameter in parameters.items() if not (_is_optimizer(kind) and name == "params")}
 
 
 def complete(node: Any, where: str = "") -> Any:
@@ -132,31 +153,42 @@ def _construct(node: Mapping[str, Any], where: str, completing: Mapping[str, Any
     given = {name: child for name, child in node.items() if name != "kind"}
     for name in given:
         if name not in valid:
-            raise ConfigError(f"{_below(where, name)}: {kind} has no argument {name!r}{closest(name, valid)}")
-    hints = {} if _is_optimizer(kind) else _hints(make)
+            raise ConfigError(f"{_below(where, name)}: {kind} has no argument {name!r}{closest(str(name), valid)}")
+    hints = _hints(make)
     built = {n: _argument(child, hints.get(n, Any), _below(where, n)) for n, child in given.items()} | dict(completing)
     missing = [
         n for n, p in valid.items() if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD and n not in built
     ]
-    if _is_optimizer(kind):
-        return partial(make, **built)
     if missing:
         raise ConfigError(f"{where or kind}: {kind} needs {', '.join(missing)}; write {_below(where, missing[0])}=...")
+    call = partial(_called, make, where or kind, **built)
+    return call if _is_optimizer(kind) else call()
+
+
+def _called(make: Callable[..., Any], place: str, /, *positional: Any, **given: Any) -> Any:
     try:
-        return make(**built)
-    except ConfigError:
+        return make(*positional, **given)
+    except (ConfigError, FileNotFoundError):
         raise
-    except ValueError as error:
-        raise ConfigError(f"{where or kind}: {error}") from error
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        # torch adds the stack of its own functions below the first line
+        raise ConfigError(f"{place}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
 
 
 def _argument(child: Any, hint: Any, where: str) -> Any:
     if _is_callable_hint(hint) and isinstance(child, Mapping) and "kind" in child:
         constructor(child["kind"], where)
-        return partial(build, child, where=where)
+        return partial(_made, child, typing.get_args(hint)[1], where)
     value = build(child, where=where)
     if not _fits(value, hint):
-        raise ConfigError(f"{where} is {value!r}, expected {_said(hint)}.")
+        raise ConfigError(f"{where} is {_short(value)}, expected {_said(hint)}.")
+    return value
+
+
+def _made(child: Mapping[str, Any], hint: Any, where: str, /, **completing: Any) -> Any:
+    value = build(child, where=where, **completing)
+    if not _fits(value, hint):
+        raise ConfigError(f"{where}.kind is {child['kind']!r}, expected {_said(hint)}.")
     return value
 
 
@@ -171,33 +203,45 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (typing.Union, UnionType):
         return any(_fits(value, option) for option in inner)
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        # not nan, inf, or an integer that no float can hold
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (str, bool, NoneType):
         return isinstance(value, hint)
     if origin is Sequence:
         return isinstance(value, (list, tuple)) and all(_fits(item, inner[0]) for item in value)
+    if origin is tuple:
+        return isinstance(value, (list, tuple)) and all(map(_fits, value, inner)) and len(value) == len(inner)
     if origin is Mapping:
         return isinstance(value, Mapping) and all(_fits(item, inner[1]) for item in value.values())
     if origin is typing.Literal:
         return value in inner
-    if inspect.isclass(hint) and not getattr(hint, "_is_protocol", False):
-        return isinstance(value, hint)
-    return not isinstance(value, str) if getattr(hint, "_is_protocol", False) else True
+    if _is_callable_hint(hint):
+        return callable(value)
+    if getattr(hint, "_is_protocol", False):
+        return not isinstance(value, _PLAIN)
+    return isinstance(value, hint) if inspect.isclass(hint) else True
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:80]}... ({len(text):,} characters)"
 
 
 def _said(hint: Any) -> str:
-    words = {int: "an integer", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
+    words = {int: "an integer", float: "a finite number", str: "text", bool: "true or false", NoneType: "null"}
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint in words:
         return words[hint]
     if origin in (typing.Union, UnionType):
-        return " or ".join(_said(option) for option in inner)
+        return " or ".join(_said(option) for option in inner if option is not Tensor)
     if origin is Sequence:
         return f"a list, each item {_said(inner[0])}"
     if origin is typing.Literal:
         return "one of " + ", ".join(str(option) for option in inner)
+    if origin in (tuple, Mapping):
+        return f"a {'list' if origin is tuple else 'mapping'}, each item {_said(inner[-1])}"
     return f"a node that makes a {getattr(hint, '__name__', hint)}"
 
 
@@ -211,3 +255,12 @@ def _is_optimizer(kind: Any) -> bool:
 
 def _below(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
+
+
+class _Build(ModuleType):
+    # `vaekit.build` is this module as soon as anything has imported it, and the function before: both must build
+    def __call__(self, node: Any, /, *, where: str = "", **completing: Any) -> Any:
+        return build(node, where=where, **completing)
+
+
+sys.modules[__name__].__class__ = _Build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,18 +10,24 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from vaekit.errors import ConfigError, closest
+from vaekit.files import is_folder_name
 
 CONF = Path(__file__).parent / "conf"
 PARTS = ("data", "network", "posterior", "prior", "likelihood", "objective", "optimizer", "training", "evaluation")
 GROUPS = (*PARTS, "model", "experiment")
-_RESOLVER = re.compile(r"\$\{[^}]*:")
+# the keys that are texts, whatever a part may be
+_TEXTS = ("device", "output_dir")
+_ESCAPED = re.compile(r"(?<!\\)\\(\\\\)*\$\{")
+_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 
 
 def compose(overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
@@ -45,8 +52,18 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> DictCon
     settings = [_addressed(text, override, base) for text, override in values.items()]
     config = _hydra([*choices, *search, *settings])
     _refuse_resolvers(config)
+    _check_texts(config)
+    for group in ("model", "experiment"):
+        if group in config:  # Hydra has put the file where nothing reads it
+            raise ConfigError(f"{group}={_choice(parsed, group, '')}: its file must begin with `# @package _global_`.")
     if config.name is None:
-        config.name = f"{config.data.get('name') or config.data.kind.split('.')[-1]}-{_choice(parsed, 'model', 'mlp')}"
+        config.name = (
+            f"{config.data.get('name') or str(config.data.kind).split('.')[-1]}-{_choice(parsed, 'model', 'mlp')}"
+        )
+    elif not is_folder_name(str(config.name)):
+        raise ConfigError(
+            f"name is {config.name!r}, expected the name of a folder below output_dir, such as first-try."
+        )
     return config
 
 
@@ -58,9 +75,7 @@ def resolve(config: DictConfig, event_shape: Sequence[int]) -> dict[str, Any]:
     """
     config = config.copy()
     config.event_shape = list(event_shape)
-    values = 1
-    for side in event_shape:
-        values *= side
+    values = math.prod(event_shape)
     if config.get("input_dim") not in (None, values):
         raise ConfigError(
             f"input_dim is {config.input_dim}, but an example of these data has {values} values "
@@ -100,15 +115,18 @@ def _parse(text: str) -> Override:
     try:
         override: Override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        hint = "write key=value, for example latent_dim=10" if "=" not in text else "quote the value: 'key=\"value\"'"
+        key, equals, value = text.partition("=")
+        hint = f"quote the value: '{key}=\"{value}\"'" if equals else "write key=value, for example latent_dim=10"
         raise ConfigError(f"Cannot read {text!r}: {hint}.") from error
+    if override.package is not None or override.is_delete() or not override.key_or_group.strip():
+        raise ConfigError(f"Cannot use {text!r}: write key=value, or group=name.")
     if override.is_sweep_override():
         raise ConfigError(f"{text!r} asks for several values: one run takes one value for each key.")
     return override
 
 
 def _last_of_each(overrides: Sequence[Override]) -> dict[str, Override]:
-    last = {override.get_key_element(): override for override in overrides}
+    last = {override.key_or_group: override for override in overrides}
     return {str(override.input_line): override for override in last.values()}
 
 
@@ -128,17 +146,20 @@ def _existing(folder: Path) -> Path:
 
 
 def _hydra(overrides: list[str]) -> DictConfig:
+    users = GlobalHydra.instance().hydra  # of a program that uses Hydra itself
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra_compose("train", overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError, RecursionError) as error:
         raise ConfigError(_one_line(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = users
 
 
 def _addressed(text: str, override: Override, config: DictConfig) -> str:
     """The override in Hydra's words: a `+` before a key that the node's constructor knows and the YAML leaves to its default."""
-    if override.is_add() or override.is_delete() or override.is_force_add():
-        return text
+    text = text.lstrip("+")  # Hydra's own `+` would add any key, a misspelt one as well
     key = override.key_or_group
     if key in _keys(config):
         return text
@@ -180,8 +201,15 @@ def _paths(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 def _refuse_resolvers(config: DictConfig) -> None:
     """Interpolations may name keys of the configuration and nothing else: no environment, no functions."""
     for text in _texts(OmegaConf.to_container(config, resolve=False)):
-        if _RESOLVER.search(text):
+        # what remains may be a resolver, or an interpolation within another, which can spell one
+        if "${" in _INTERPOLATION.sub("", _ESCAPED.sub("", text)):
             raise ConfigError(f"{text!r} calls a resolver; only keys of the configuration may stand in ${{...}}.")
+
+
+def _check_texts(config: DictConfig) -> None:
+    for key in _TEXTS:
+        if not isinstance(config[key], str) or not config[key]:
+            raise ConfigError(f"{key} is {config[key]!r}, expected text; write '{key}=\"...\"'.")
 
 
 def _texts(node: Any) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ def write_samples(run: Run, path: Path, count: int, seed: int, *, noise: bool) -
     """
     if count < 1:
         raise ConfigError(f"--count is {count}, expected 1 or more.")
+    if not 0 <= seed < 2**64:
+        raise ConfigError(f"--seed is {seed}, expected a number from 0 to 2**64 - 1.")
     draw = pictures.noisy_samples if noise else pictures.samples
     samples = draw(run.model, count, seed).numpy()
     _write_array(path, samples)
@@ -61,13 +64,13 @@ def write_codes(run: Run, path: Path, split: str, *, scale: bool) -> Path:
         raise ConfigError(f"--output is {path}, expected a file that ends in .npz.")
     data = run.dataset.split(split)
     means, scales = encodings(run.model, data, run.plan)
-    arrays = {"mean": means.numpy(), "index": np.arange(len(data))}
+    arrays: dict[str, Any] = {"mean": means.numpy(), "index": np.arange(len(data))}
     if data.labels is not None:
         arrays["labels"] = data.labels.cpu().numpy()
     if scale:
         arrays["scale"] = scales.numpy()
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
     return path
 

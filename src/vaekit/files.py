@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
+
+_DRAFT = re.compile(r"\..+\.\d+-\d+\.draft")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -14,7 +17,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: If the folder cannot be written; nothing is left behind.
     """
     # not tempfile.mkstemp: it makes files that nobody else may read, and run folders are shared
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.draft")
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
@@ -22,10 +25,26 @@ def write_atomically(path: Path, content: bytes) -> None:
         finally:
             os.close(descriptor)
         os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # of the file that was meant, not of its draft
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what `write_atomically` left in `folder` when the process was killed."""
+    for path in folder.iterdir():
+        if _DRAFT.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether `name` stays below the folder that it is joined to: no `..`, nothing absolute, no control characters."""
+    parts = re.split(r"[/\\]", name) if os.name == "nt" else name.split("/")
+    return name.isprintable() and not any(part in ("", ".", "..") for part in parts) and not Path(name).drive
 
 
 def write_durably(descriptor: int, content: bytes) -> None:

@@ -60,7 +60,7 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
     stream = Stream(dataset.train, plan.batch_size, seed_of(config))
     _check_schedules(objective, plan.epochs * stream.steps_per_epoch)
     history = History(constant=0.0 if plan.include_const else model.likelihood.constant)
-    return Session(model, objective, players, stream, generators, history, dataset.fingerprint())
+    return Session(model, objective, players, stream, generators, history, dataset.fingerprint(), config)
 
 
 def build_objective(config: Mapping[str, Any]) -> Objective:
@@ -84,15 +84,17 @@ def seed_of(config: Mapping[str, Any]) -> int:
 
 
 def validate(session: Session, dataset: Dataset, plan: EvaluationPlan) -> Row:
-    """Numbers on the validation split after an epoch: the bound's two parts, the ELBO, and the loss with the present weights."""
+    """Numbers on the validation split after an epoch: the bound's two parts, the ELBO, and the loss with the present weights.
+
+    They are evaluated numbers: the likelihood's constant is in all of them, whatever the training loss leaves out.
+    """
     single = EvaluationPlan(plan.batch_size, 1, VALIDATION_SEED)
     terms = bound_terms(session.model, dataset.validation, single)
     reconstruction, kl = float(terms.distortion.mean()), float(terms.rate.mean())
-    logged = reconstruction - session.history.constant
-    row = {"val/recon_loss": logged, "val/kl_loss": kl, "val/elbo": -(reconstruction + kl)}
+    row = {"val/recon_loss": reconstruction, "val/kl_loss": kl, "val/elbo": -(reconstruction + kl)}
     coefficients = _coefficients(session)
     if {"recon", "kl"} == set(coefficients):
-        row = {"val/loss": coefficients["recon"] * logged + coefficients["kl"] * kl, **row}
+        row = {"val/loss": coefficients["recon"] * reconstruction + coefficients["kl"] * kl, **row}
     return row
 
 

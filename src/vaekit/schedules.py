@@ -139,11 +139,15 @@ def annealed(value: float | Schedule) -> Annealed:
 
 def advance(root: nn.Module, step: int) -> None:
     """Move every annealed value below `root` to `step`: the one clock."""
-    for module in root.modules():
-        if isinstance(module, Annealed):
-            module.advance(step)
+    for value in annealed_values(root):
+        value.advance(step)
+
+
+def annealed_values(root: nn.Module) -> list[Annealed]:
+    """Every annealed value below `root`, for a loop that need not look for them at each step."""
+    return [module for module in root.modules() if isinstance(module, Annealed)]
 
 
 def last_end(root: nn.Module) -> int:
     """The step at which the last schedule below `root` has reached its final value."""
-    return max((m.schedule.end for m in root.modules() if isinstance(m, Annealed)), default=0)
+    return max((value.schedule.end for value in annealed_values(root)), default=0)

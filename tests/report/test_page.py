@@ -87,7 +87,7 @@ def diagnosis(monkeypatch):
     findings = []
     units, doctor = ModuleType("vaekit.evaluation.units"), ModuleType("vaekit.evaluation.doctor")
     units.Estimate = Estimate
-    doctor.diagnose = lambda metrics, config, command: findings
+    doctor.diagnose = lambda *_: findings
     monkeypatch.setitem(sys.modules, "vaekit.evaluation", ModuleType("vaekit.evaluation"))
     monkeypatch.setitem(sys.modules, units.__name__, units)
     monkeypatch.setitem(sys.modules, doctor.__name__, doctor)
@@ -295,7 +295,7 @@ def test_files_that_hold_something_else(run, name, content):
 
 
 def test_a_diagnosis_that_fails_is_told(run, monkeypatch):
-    def fail(metrics, config, command):
+    def fail(*_):
         raise KeyError("training")
 
     monkeypatch.setattr(sys.modules["vaekit.evaluation.doctor"], "diagnose", fail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,14 +39,14 @@ def _text(key: str) -> Overrides:
 def _one_of(flag: str, table: Mapping[str, str]) -> Overrides:
     def overrides(value: str) -> list[str]:
         if value not in table:
-            raise ConfigError(f"--{flag} is {value!r}, expected {' or '.join(table)}.")
+            raise ConfigError(f"--{flag} is {value!r}, expected {' or '.join(table)}{closest(value, table)}")
         return [table[value]] if table[value] else []
 
     return overrides
 
 
-def _switch(flag: str, override: str) -> Overrides:
-    return _one_of(flag, {"true": override, "false": ""})
+def _switch(flag: str, on: str, off: str) -> Overrides:
+    return lambda value: _one_of(flag, {"true": on, "false": off})(value.lower())
 
 
 def _growing(flag: str) -> Overrides:
@@ -81,13 +82,13 @@ FLAGS = (
     Flag(
         "sigma-learnable",
         "likelihood=normal_learned",
-        _switch("sigma-learnable", "likelihood=normal_learned"),
+        _switch("sigma-learnable", "likelihood=normal_learned", ""),
         switch=True,
     ),
     Flag(
         "include-const",
         "training.include_const=true",
-        _switch("include-const", "training.include_const=true"),
+        _switch("include-const", "training.include_const=true", "training.include_const=false"),
         switch=True,
     ),
     Flag(
@@ -120,6 +121,7 @@ FLAGS = (
         for name in ("epochs-per-stage", "fadein-ratio", "start-res", "final-res", "base-ch", "min-ch")
     ),
 )
+_FLAGS = {flag.name: flag for flag in FLAGS}
 
 
 def _mirrored(value: str) -> list[str]:
@@ -175,27 +177,37 @@ def translate(arguments: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: For an unknown flag (with the closest ones), or a flag without its value.
     """
+    given = _given(arguments)
+    together = {name: value for name, value in given if name}
+    _check_together(together)
     overrides: list[str] = []
-    flags = {flag.name: flag for flag in FLAGS}
-    given: dict[str, str] = {}
+    for name, value in given:
+        if not name:
+            overrides += _dotted(value)
+        elif name == "recon" and together[name] == "gaussian" and together.get("sigma-learnable", "").lower() == "true":
+            overrides += _FLAGS["sigma-learnable"].overrides("true")  # in either order: scripts take flags in any
+        elif value == together[name]:
+            overrides += _FLAGS[name].overrides(value)
+    return overrides
+
+
+def _given(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Flags by name with their values, and everything else under no name."""
+    given: list[tuple[str, str]] = []
     waiting = list(arguments)
     while waiting:
         argument = waiting.pop(0)
         if argument.startswith("-") and not argument.startswith("--"):
             raise ConfigError(_short(argument))
         if not argument.startswith("--"):
-            overrides += _dotted(argument)
+            given.append(("", argument))
             continue
         name, equals, value = argument[2:].partition("=")
         name = name.replace("_", "-")
-        if name not in flags:
-            raise ConfigError(f"there is no flag --{name}{closest(name, flags)}")
-        if not equals:
-            value = _value(flags[name], waiting)
-        given[name] = value
-        overrides += flags[name].overrides(value)
-    _check_together(given)
-    return overrides
+        if name not in _FLAGS:
+            raise ConfigError(f"there is no flag --{name}{closest(name, _FLAGS)}")
+        given.append((name, value if equals else _value(_FLAGS[name], waiting)))
+    return given
 
 
 def table() -> str:
@@ -205,7 +217,11 @@ def table() -> str:
 
 def quoted(text: str) -> str:
     """Text as an override's value, whatever characters it has."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"') if text.endswith("\\") else text.replace('"', '\\"')
+    literal = re.sub(
+        r"(\\*)\$\{", r"\1\1\\${", text
+    )  # no interpolation: a backslash before it, and those before doubled
+    # Hydra reads backslashes as such except before a quote
+    escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), literal)
     return f'"{escaped}"'
 
 
@@ -230,5 +246,5 @@ def _short(argument: str) -> str:
 
 
 def _check_together(given: Mapping[str, str]) -> None:
-    if given.get("recon") == "bce" and given.get("sigma-learnable") == "true":
+    if given.get("recon") == "bce" and given.get("sigma-learnable", "").lower() == "true":
         raise ConfigError("--sigma_learnable belongs to --recon gaussian: a Bernoulli likelihood has no sigma.")

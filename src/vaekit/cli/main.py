@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any, NoReturn
 
 from vaekit._version import __version__
@@ -26,7 +30,6 @@ COMMANDS = {
 }
 
 OK, FAILED, WRONG_USE, NOT_FINITE = 0, 1, 2, 3
-INTERRUPT = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,12 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    warnings.showwarning = _warn
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        return _dispatch(arguments)
-    except KeyboardInterrupt:
-        return _say("interrupted; if a training was running, go on with: vaekit resume RUN", INTERRUPT)
+        with warnings.catch_warnings(), _terminable():
+            warnings.showwarning = _warn
+            return _dispatch(arguments)
+    except KeyboardInterrupt as stop:
+        number = next((argument for argument in stop.args if isinstance(argument, int)), int(signal.SIGINT))
+        return _say(f"stopped by signal {number}", 128 + number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains while it ends
         return OK
@@ -58,6 +63,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _say(*_told(error))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within this context SIGTERM ends the command as Ctrl-C does: with one line, and with what it held given back."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -107,9 +129,17 @@ def _told(error: Exception) -> tuple[str, int]:
         return str(error), NOT_FINITE
     if isinstance(error, (CheckpointError, RunError)):
         return str(error), FAILED
-    if isinstance(error, (ConfigError, ValueError, FileNotFoundError)):
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}", WRONG_USE if isinstance(error, FileNotFoundError) else FAILED
+    if isinstance(error, FileNotFoundError):  # of data: a few lines that say where they may lie
         return str(error), WRONG_USE
-    return f"{type(error).__name__}: {error} (--debug shows where)", FAILED
+    if isinstance(error, ValueError):
+        return _one_line(error), WRONG_USE
+    return f"{type(error).__name__}: {_one_line(error)} (--debug shows where)", FAILED
+
+
+def _one_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
 def _say(message: str, code: int) -> int:

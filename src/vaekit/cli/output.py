@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,5 +48,8 @@ def conclude(run: Run) -> None:
 
 def stopped(path: Path, number: int) -> int:
     """Say how to go on after a signal, and give the exit code."""
-    print(f"vaekit: stopped by signal {number} after a checkpoint; go on with: vaekit resume {path}", file=sys.stderr)
+    print(
+        f"vaekit: stopped by signal {number}; go on with: {shlex.join(['vaekit', 'resume', str(path)])}",
+        file=sys.stderr,
+    )
     return 128 + number

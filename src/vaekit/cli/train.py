@@ -26,7 +26,7 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     parser.usage = "vaekit train [OVERRIDE ...] [--FLAG VALUE ...] [--config-dir DIR]"
     parser.epilog = f"{EXAMPLES}\nlong flags, each with the override it stands for (- and _ are the same):\n{table()}"
     parser.add_argument(
-        "--config-dir", type=Path, help="a folder with your own groups, for example DIR/model/mine.yaml"
+        "--config-dir", "--config_dir", type=Path, help="a folder with your own groups, for example DIR/model/mine.yaml"
     )
     options, others = parser.parse_known_args(arguments)
     overrides = translate(others)

@@ -29,7 +29,8 @@ class PerExample:
     """
 
     def __init__(self, seed: int, index: Tensor, *, first_sample: int = 0, stream: int = 0) -> None:
-        self.seed, self.index, self.first_sample, self.stream = seed, index, first_sample, stream
+        self.seed, self.first_sample, self.stream = seed, first_sample, stream
+        self.index = index.cpu() if index.device.type == "mps" else index  # Apple's GPUs have no float64
 
     def uniform(self, shape: torch.Size) -> Tensor:
         """Uniform in (0, 1), float64, for `shape` (K, B, *e)."""

@@ -37,7 +37,7 @@ class Finding:
 
 
 def diagnose(
-    metrics: Mapping[str, Estimate], config: Mapping[str, Any], command: str = "vaekit train"
+    metrics: Mapping[str, Estimate], config: Mapping[str, Any], command: str = "vaekit train", steps: int | None = None
 ) -> list[Finding]:
     """All findings, warnings first.
 
@@ -45,11 +45,18 @@ def diagnose(
         metrics: Of an evaluation on held-out data.
         config: The run's resolved configuration.
         command: How the run was started; remedies are this command with something added.
+        steps: Of the whole training, if known: a warm-up has to end before it does.
     """
-    return [*_collapse(metrics, config, command), *_beta(metrics, config, command), *_grey_bernoulli(config, command)]
+    return [
+        *_collapse(metrics, config, command, steps),
+        *_beta(metrics, config, command),
+        *_grey_bernoulli(config, command),
+    ]
 
 
-def _collapse(metrics: Mapping[str, Estimate], config: Mapping[str, Any], command: str) -> Iterator[Finding]:
+def _collapse(
+    metrics: Mapping[str, Estimate], config: Mapping[str, Any], command: str, steps: int | None
+) -> Iterator[Finding]:
     kl = metrics.get("kl")
     if kl is None or not kl.value < COLLAPSED_NATS:
         return
@@ -62,22 +69,18 @@ def _collapse(metrics: Mapping[str, Estimate], config: Mapping[str, Any], comman
             f"With sigma fixed at {scale:g} the likelihood is so tolerant of error that using the latent costs more nats than it "
             "saves, so the posterior has fallen back on the prior; learn sigma, or take the optimal one."
         )
-        remedies = (
-            f"{command} likelihood=normal_optimal",
-            f"{command} likelihood=normal_learned",
-            f"{command} sigma=0.1",
-        )
+        remedies = ["likelihood=normal_optimal", "likelihood=normal_learned", "sigma=0.1"]
     else:
         cause = "The posterior has fallen back on the prior; weigh the KL less while the decoder is learning, or train longer."
         longer = 3 * int(config["training"]["epochs"])
-        warm_up = "'beta={kind: schedules.Linear, start: 0.0, stop: 1.0, steps: 1000}'"
-        remedies = (f"{command} {warm_up}", f"{command} training.epochs={longer}", f"{command} beta=0.5")
-    yield Finding("warning", "Posterior collapse", evidence, cause, remedies)
+        warm_up = f"'beta={{kind: schedules.Linear, start: 0.0, stop: 1.0, steps: {(steps or 0) // 2}}}'"
+        remedies = [*([warm_up] if steps and steps > 1 else []), f"training.epochs={longer}", "beta=0.5"]
+    yield Finding("warning", "Posterior collapse", evidence, cause, tuple(f"{command} {r}" for r in remedies))
 
 
 def _beta(metrics: Mapping[str, Estimate], config: Mapping[str, Any], command: str) -> Iterator[Finding]:
     beta = metrics.get("effective_beta")
-    reduced = str(config["objective"].get("reduction", {}).get("kind", "")).endswith("MeanReduction")
+    reduced = str((config["objective"].get("reduction") or {}).get("kind", "")).endswith("MeanReduction")
     if beta is None or not reduced or 0.5 <= beta.value <= 2.0:
         return
     yield Finding(

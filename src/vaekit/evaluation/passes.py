@@ -51,6 +51,7 @@ def measuring(model: VAE) -> Iterator[None]:
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)  # for distributions that draw by themselves
             yield
     finally:
         model.train(was_training)

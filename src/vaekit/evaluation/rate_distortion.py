@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaekit.data.batch import Split
 from vaekit.evaluation.passes import Plan, batches, measuring, traces
-from vaekit.evaluation.units import Estimate, bits_per_dimension, mean
+from vaekit.evaluation.units import Estimate, mean
 from vaekit.math.importance import importance_bound
 from vaekit.models.vae import VAE
 
@@ -50,7 +50,7 @@ def bound_terms(model: VAE, split: Split, plan: Plan) -> BoundTerms:
     return BoundTerms(torch.cat(distortions), torch.cat(rates), torch.cat(bounds))
 
 
-def bound_estimates(terms: BoundTerms, samples: int, dimensions: int) -> dict[str, Estimate]:
+def bound_estimates(terms: BoundTerms, samples: int) -> dict[str, Estimate]:
     """The numbers that a VAE is known by.
 
     .. math:: \\text{ELBO} = -(\\text{reconstruction} + \\text{KL})
@@ -60,18 +60,15 @@ def bound_estimates(terms: BoundTerms, samples: int, dimensions: int) -> dict[st
     Arguments:
         terms: Of the examples.
         samples: Draws that they were made with, K.
-        dimensions: Values of one example.
 
     References:
         | Fixing a Broken ELBO (Alemi et al., 2018), section 2, for rate and distortion: https://arxiv.org/abs/1711.00464
         | Importance Weighted Autoencoders (Burda et al., 2016), equation 8: https://arxiv.org/abs/1509.00519
     """
     draws = f"{samples} draw{'s' if samples > 1 else ''} from q(z|x) for each example"
-    elbo = mean(-(terms.distortion + terms.rate), "nats", f"beta = 1, {draws}")
     return {
-        "elbo": elbo,
+        "elbo": mean(-(terms.distortion + terms.rate), "nats", f"beta = 1, {draws}"),
         "reconstruction": mean(terms.distortion, "nats", f"-E log p(x|z), {draws}"),
         "kl": mean(terms.rate, "nats", "KL(q(z|x) || p(z))"),
         f"iwae_{samples}": mean(terms.importance, "nats", f"importance-weighted bound on log p(x), K = {samples}"),
-        "elbo_bits_per_dim": bits_per_dimension(elbo, dimensions),
     }

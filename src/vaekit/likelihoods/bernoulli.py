@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli as TorchBernoulli
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
 from vaekit.conditionals.base import Consulted
+from vaekit.distributions.bernoulli import BernoulliEvent
 from vaekit.likelihoods.base import Likelihood
 
 
@@ -32,9 +32,7 @@ class Bernoulli(Likelihood):
 
     def forward(self, context: Tensor, model: Consulted) -> Distribution:
         """Batch (K, B), event `event_shape`, for logits of shape (K, B, *event_shape)."""
-        return Independent(
-            TorchBernoulli(logits=context, validate_args=False), len(self.event_shape), validate_args=False
-        )
+        return BernoulliEvent(context, len(self.event_shape))
 
     def check(self, low: float, high: float, remedies: Mapping[str, str]) -> None:
         """Raise unless all values lie in [0, 1]."""

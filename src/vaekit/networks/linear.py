@@ -42,19 +42,25 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return product
+        return _onednn(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        # apply records the product for a second derivative, and costs a tenth of it: only where one is wanted
+        product = _Product.apply if torch.is_grad_enabled() else _onednn
         return (
-            _Product.apply(gradient, weight.t(), None) if needs_x else None,  # type: ignore[no-untyped-call]
-            _Product.apply(gradient.t(), x.t(), None) if needs_weight else None,  # type: ignore[no-untyped-call]
+            product(gradient, weight.t(), None) if needs_x else None,
+            product(gradient.t(), x.t(), None) if needs_weight else None,
             gradient.sum(0) if needs_bias else None,
         )
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:

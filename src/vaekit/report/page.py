@@ -95,4 +95,5 @@ def _findings(run: RunFolder) -> Sequence[Finding]:
     from vaekit.evaluation.units import Estimate
 
     metrics = {name: Estimate(**asdict(number)) for name, number in run.metrics.items()}
-    return diagnose(metrics, run.config, command(run))
+    steps = run.rows[-1].get("step") if run.rows else None
+    return diagnose(metrics, run.config, command(run), steps if isinstance(steps, int) else None)

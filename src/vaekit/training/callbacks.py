@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -9,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from vaekit.errors import TrainingError
 from vaekit.training.history import Row
 from vaekit.training.loop import Callback, Progress
 from vaekit.training.session import Session
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error: the run was asked to stop, and has
-    """A training that stopped at a signal, after a checkpoint.
+class Interrupted(KeyboardInterrupt):
+    """A training that stopped at a signal: after a checkpoint, or where what was left undone can be done again.
 
     Attributes:
         signal: Its number.
@@ -23,8 +25,8 @@ class Interrupted(Exception):  # noqa: N818 - it is no error: the run was asked 
     """
 
     def __init__(self, number: int, path: Path = Path()) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.signal, self.path = number, path
+        super().__init__(int(number))
+        self.signal, self.path = int(number), path
 
 
 class Validation(Callback):
@@ -39,9 +41,18 @@ class Validation(Callback):
         self.session, self.measure = session, measure
 
     def epoch(self, progress: Progress, row: Row) -> None:
-        """Measure and compare."""
+        """Measure and compare.
+
+        Raises:
+            TrainingError: If a number is not finite.
+        """
         row.update(self.measure())
-        self.session.model.train()
+        broken = [name for name, value in row.items() if not math.isfinite(value)]
+        if broken:
+            raise TrainingError(
+                f"{broken[0]} is {row[broken[0]]} after epoch {progress.epoch}. Lower optimizer.lr, or clip with "
+                "training.gradient_clip=1; the last checkpoint is from before."
+            )
         self.session.best.consider(row["val/elbo"], progress.epoch, self.session.model)
 
 
@@ -92,7 +103,7 @@ class Checkpoints(Callback):
             progress.history.means()  # raises on numbers that are not finite: those must not replace a good checkpoint
             self.save(progress.step)
             self._saved = time.monotonic()
-        if self._asked is not None and progress.step < progress.steps:
+        if self._asked is not None:
             raise Interrupted(self._asked)
 
     def end(self, progress: Progress) -> None:

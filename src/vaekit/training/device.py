@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from vaekit.errors import ConfigError
+from vaekit.errors import ConfigError, closest
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
@@ -20,8 +20,8 @@ def select(name: str) -> torch.device:
         ConfigError: For an unknown name, or a device that this machine or this build of torch lacks.
     """
     kind, _, number = name.partition(":")
-    if kind not in DEVICES or (number and not number.isdigit()):
-        raise ConfigError(f"device is {name!r}, expected one of {', '.join(DEVICES)}.")
+    if kind not in DEVICES or name.endswith(":") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise ConfigError(f"device is {name!r}, expected one of {', '.join(DEVICES)}{closest(kind, DEVICES)}")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if kind == "auto":
         return torch.device(next(device for device, present in there.items() if present))
@@ -45,7 +45,7 @@ class Generators:
     def __init__(self, device: torch.device, seed: int) -> None:
         self.device = device
         with self._restored():
-            torch.manual_seed(seed)
+            self._seed(seed)
             self._own = self.current()
 
     @contextmanager
@@ -65,7 +65,13 @@ class Generators:
             yield
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state that `current` gave."""
+        """Go on from a state that `current` gave.
+
+        Raises:
+            RuntimeError: If it is the state of no generator.
+        """
+        with self._restored():
+            self._set(state)
         self._own = dict(state)
 
     def current(self) -> dict[str, Tensor]:
@@ -76,6 +82,15 @@ class Generators:
         if self.device.type == "mps":
             state["mps"] = torch.mps.get_rng_state()
         return state
+
+    def _seed(self, seed: int) -> None:
+        # not torch.manual_seed, which seeds every accelerator of the process, the user's included
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(seed)
+        if self.device.type == "mps":
+            torch.mps.manual_seed(seed)
 
     def _set(self, state: Mapping[str, Tensor]) -> None:
         torch.set_rng_state(state["cpu"])

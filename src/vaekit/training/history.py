@@ -34,10 +34,11 @@ class History:
     def observe(self, loss: Loss, examples: int) -> None:
         """Take in the loss of a batch of so many examples."""
         offset = self.constant * loss.coefficients["recon"] if "recon" in loss.coefficients else 0.0
-        values = torch.stack([loss.total - offset, *loss.parts.values()]).detach()
+        named = {"loss": loss.total - offset, **loss.parts}
+        self._names = self._names or list(named)  # a resumed run may have its terms in another order
+        values = torch.stack([named[name] for name in self._names]).detach()
         # float64 sums: 60,000 examples of 100 nats leave float32 three digits for the rest; Apple's GPUs have none
         values = values if values.device.type == "mps" else values.double()
-        self._names = ["loss", *loss.parts]
         self._sums = values * examples if self._sums is None else self._sums.add_(values, alpha=examples)
         self.examples += examples
 

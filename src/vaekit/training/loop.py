@@ -10,7 +10,7 @@ from torch import nn
 from vaekit.data.batch import Batch
 from vaekit.models.vae import VAE
 from vaekit.objectives.base import Loss, Objective
-from vaekit.schedules import advance
+from vaekit.schedules import advance, annealed_values
 from vaekit.training.history import History, Row
 from vaekit.training.players import Player
 
@@ -93,12 +93,15 @@ def fit(
     history = History() if history is None else history
     progress = Progress(start, steps, steps_per_epoch, history)
     clocked = nn.ModuleList([model, objective])
+    moving = annealed_values(clocked)
+    advance(clocked, max(start - 1, 0))  # where the last step left it, also when none is left to do
     for callback in callbacks:
         callback.start(progress)
     try:
         model.train()
         for step in range(start, steps):
-            advance(clocked, step)
+            for value in moving:
+                value.advance(step)
             batch = stream(step)
             progress.loss = _move(model, objective, [p for p in players if p.active(step)], batch, samples)
             progress.step = step + 1
@@ -114,10 +117,11 @@ def _move(model: VAE, objective: Objective, players: Sequence[Player], batch: Ba
     trace = model(batch.x, samples)
     loss: Loss = objective(trace)
     for player in players:
-        player.backward(trace, loss)
+        player.backward(trace, loss, last=player is players[-1])
     for player in players:
         player.step()
-    return loss
+    parts = {name: part.detach() for name, part in loss.parts.items()}
+    return Loss(loss.total.detach(), parts, loss.coefficients)  # who watches needs no graph
 
 
 def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:

@@ -43,10 +43,18 @@ class Player:
     active: Callable[[int], bool] = always
     gradient_clip: float | None = None
 
-    def backward(self, trace: Trace, loss: Loss) -> None:
-        """Gradients of this player's loss with respect to its own parameters, and to nothing else."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.loss(trace, loss).backward(inputs=list(self.parameters))  # type: ignore[no-untyped-call]
+    def backward(self, trace: Trace, loss: Loss, *, last: bool = True) -> None:
+        """Gradients of this player's loss with respect to its own parameters, and to nothing else.
+
+        Arguments:
+            trace: Shared by all players.
+            loss: Of the objective.
+            last: Whether no other player needs the graph after this one.
+        """
+        for parameter in self.parameters:
+            parameter.grad = None
+        value = self.loss(trace, loss)
+        value.backward(inputs=list(self.parameters), retain_graph=not last)  # type: ignore[no-untyped-call]
 
     def step(self) -> None:
         """Move."""

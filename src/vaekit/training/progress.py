@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from vaekit.training.history import Row
@@ -18,13 +18,14 @@ class _Rate:
 
     def __init__(self, progress: Progress) -> None:
         self.began, self.first = time.monotonic(), progress.step
-        self.examples = 0
+        self.examples, self.before = 0, progress.history.examples
 
-    def said(self, progress: Progress) -> str:
+    def said(self, progress: Progress, unit: str = " examples/s") -> str:
         seconds = max(time.monotonic() - self.began, 1e-9)
         done = progress.step - self.first
         left = (progress.steps - progress.step) * seconds / max(done, 1)
-        return f"{self.examples / seconds:,.0f} examples/s  {duration(left)} left"
+        examples = self.examples + progress.history.examples - self.before
+        return f"{examples / seconds:,.0f}{unit}  {duration(left)} left"
 
 
 class PlainLines(Callback):
@@ -51,47 +52,75 @@ class PlainLines(Callback):
 
 
 class LiveLine(Callback):
-    """One line that moves, for terminals; each epoch's numbers replace the last.
+    """One line that moves, for terminals: the numbers of the last epoch, and how far the training is.
 
     Arguments:
         console: Where it is drawn.
     """
 
+    SECONDS = 0.2  # between two drawings within an epoch
+
     def __init__(self, console: Console) -> None:
+        self.labels = SHORT if console.width < 110 else LONG
         columns = (
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
+            TextColumn("{task.fields[epochs]}"),
+            BarColumn(bar_width=8 if console.width < 110 else 24),
             TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[rate]}"),
         )
         self.bar = Bar(*columns, console=console)
+        self._drawn, self.numbers = -float("inf"), ""
 
     def start(self, progress: Progress) -> None:
         """Draw the empty line."""
         self.rate = _Rate(progress)
         self.bar.start()
-        total = progress.steps // progress.steps_per_epoch
-        self.task = self.bar.add_task("train", total=total, completed=progress.epoch, numbers="")
+        self.task = self.bar.add_task(
+            "train", total=progress.steps, completed=progress.step, epochs=_epochs(progress), numbers="", rate=""
+        )
 
     def epoch(self, progress: Progress, row: Row) -> None:
         """Draw the row."""
         self.rate.examples += int(row["examples"])
-        self.bar.update(self.task, completed=progress.epoch, numbers=f"{summary(row)}  {self.rate.said(progress)}")
+        self.numbers = summary(row, self.labels)
+        self._draw(progress)
+
+    def step(self, progress: Progress) -> None:
+        """Draw how far it is, a few times a second."""
+        if time.monotonic() - self._drawn >= self.SECONDS:
+            self._draw(progress)
 
     def end(self, progress: Progress) -> None:
         """Leave the line as it is."""
         self.bar.stop()
 
+    def _draw(self, progress: Progress) -> None:
+        self._drawn = time.monotonic()
+        rate, epochs = self.rate.said(progress, self.labels["rate"]), _epochs(progress)
+        self.bar.update(self.task, completed=progress.step, rate=rate, epochs=epochs, numbers=self.numbers)
 
-def summary(row: Row) -> str:
+
+LONG = {
+    "loss": "loss",
+    "elbo": "ELBO",
+    "reconstruction": "reconstruction",
+    "kl": "KL",
+    "val": "validation ELBO",
+    "rate": " examples/s",
+}
+SHORT = {"loss": "loss", "elbo": "ELBO", "reconstruction": "rec", "kl": "KL", "val": "val", "rate": "/s"}
+
+
+def summary(row: Row, labels: Mapping[str, str] = LONG) -> str:
     """The numbers of a row that people watch, in nats."""
-    wanted = {
-        "ELBO": "train/elbo",
-        "reconstruction": "train/recon_loss",
-        "KL": "train/kl_loss",
-        "validation ELBO": "val/elbo",
-    }
-    return "  ".join(f"{label} {row[key]:.2f}" for label, key in wanted.items() if key in row)
+    shown = {"loss": row["train/loss"]}
+    if "train/elbo" in row:
+        # from the ELBO, which has every constant, and not from the logged term, which may leave one out
+        elbo, kl = row["train/elbo"], row["train/kl_loss"]
+        shown = {"elbo": elbo, "reconstruction": -elbo - kl, "kl": kl}
+    if "val/elbo" in row:
+        shown["val"] = row["val/elbo"]
+    return "  ".join(f"{labels[name]} {value:.2f}" for name, value in shown.items())
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import shlex
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,14 @@ from torch import Tensor
 
 from vaekit._version import __version__
 from vaekit.errors import RunError
-from vaekit.files import write_atomically
+from vaekit.files import is_folder_name, remove_drafts, write_atomically
 from vaekit.training.history import Row
 
-_LARGEST_CONFIG = 1 << 20
+_LARGEST_CONFIG, _DEEPEST_CONFIG = 1 << 16, 32
+_SECTIONS = (
+    "data", "network", "posterior", "prior", "likelihood", "objective", "optimizer", "training", "evaluation", "architecture",
+)  # fmt: skip
+_SETTINGS = ("name", "seed", "device")
 
 
 class RunFolder:
@@ -45,10 +51,13 @@ class RunFolder:
         """
         stamp = datetime.now(UTC).astimezone().strftime("%Y-%m-%d_%H-%M-%S")
         parent = output_dir / name
+        if not is_folder_name(name):
+            raise RunError(f"The run's name {name!r} is no name of a folder below {output_dir}.")
         try:
             parent.mkdir(parents=True, exist_ok=True)
             path = _fresh(parent, stamp)
-            write_atomically(path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
+            plain = json.loads(json.dumps(config))  # nodes that are one object would become YAML aliases
+            write_atomically(path / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).encode())
         except OSError as error:
             raise RunError(f"Cannot write a run folder below {parent}: {error.strerror or error}.") from error
         return cls(path)
@@ -75,8 +84,7 @@ class RunFolder:
 
     def environment(self) -> dict[str, Any]:
         """What the run was made with and when; empty if that was never written."""
-        file = self.path / "environment.json"
-        return dict(json.loads(file.read_text("utf-8"))) if file.exists() else {}
+        return self._read_json("environment.json")
 
     def write_environment(self, **entries: Any) -> None:
         """Add entries to `environment.json`."""
@@ -88,13 +96,17 @@ class RunFolder:
 
     def metrics(self) -> dict[str, Any]:
         """What the last evaluation found; empty before it."""
-        file = self.path / "metrics.json"
-        return dict(json.loads(file.read_text("utf-8"))) if file.exists() else {}
+        return self._read_json("metrics.json")
 
     def append_row(self, row: Row) -> None:
         """Add a row to `metrics.jsonl`."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+    def sync_rows(self) -> None:
+        """Wait until the rows are on the disk."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
 
     def rows(self, count: int | None = None) -> list[Row]:
         """The first `count` rows of `metrics.jsonl`, or all; a last line that a kill cut off is not one.
@@ -106,7 +118,10 @@ class RunFolder:
         lines = file.read_text("utf-8").split("\n")[:-1] if file.exists() else []
         if count is not None and len(lines) < count:
             raise RunError(f"{file} has {len(lines)} rows, but the checkpoint was made after {count}. Train anew.")
-        return [json.loads(line) for line in lines[:count]]
+        try:
+            return [dict(json.loads(line)) for line in lines[:count]]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RunError(f"{file} is damaged: {error}.") from error
 
     def keep_rows(self, rows: list[Row]) -> None:
         """Make `metrics.jsonl` those rows: what was logged after the checkpoint will be logged again."""
@@ -131,10 +146,23 @@ class RunFolder:
         """
         file = self.path / "model.safetensors"
         if not file.exists():
-            raise RunError(f"The training in {self.path} has not finished. Go on with: vaekit resume {self.path}")
+            command = shlex.join(["vaekit", "resume", str(self.path)])
+            raise RunError(f"The training in {self.path} has not finished. Go on with: {command}")
         try:
             return load_tensors(file.read_bytes())
         except Exception as error:  # safetensors raises its own class, which is not public
+            raise RunError(f"{file} is damaged: {error}.") from error
+
+    def clean(self) -> None:
+        """Remove what interrupted writes left behind."""
+        remove_drafts(self.path)
+        remove_drafts(self.figures)
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        try:
+            return dict(json.loads(file.read_text("utf-8"))) if file.exists() else {}
+        except (ValueError, TypeError, RecursionError) as error:
             raise RunError(f"{file} is damaged: {error}.") from error
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -151,14 +179,34 @@ def read_config(file: Path) -> dict[str, Any]:
         if file.stat().st_size > _LARGEST_CONFIG:
             raise RunError(f"{file} has {file.stat().st_size} bytes, more than any configuration.")
         text = file.read_text("utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise RunError(f"{file} uses YAML aliases, which vaekit never writes.")
+        _refuse_features(text)
         config = yaml.safe_load(text)
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise RunError(f"{file} is not a plain configuration: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(config, dict) or "data" not in config:
-        raise RunError(f"{file} is not the configuration of a run.")
-    return config
+    lacking = list(_lacking(config))
+    if lacking:
+        raise RunError(f"{file} is not the configuration of a run: it has no {', '.join(lacking)}.")
+    return dict(config)
+
+
+def _refuse_features(text: str) -> None:
+    """No aliases, no tags, no depth: none of them occurs in what vaekit writes, and each has been used for an attack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None or depth > _DEEPEST_CONFIG:
+            raise ValueError(f"it has an alias, a tag, or more than {_DEEPEST_CONFIG} levels")
+
+
+def _lacking(config: Any) -> Iterator[str]:
+    """What a configuration must have and this one has not."""
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        yield "names with values"
+        return
+    yield from (name for name in _SECTIONS if not isinstance(config.get(name), dict))
+    yield from (name for name in _SETTINGS if name not in config)
 
 
 def _fresh(parent: Path, stamp: str) -> Path:
@@ -173,5 +221,7 @@ def _fresh(parent: Path, stamp: str) -> Path:
 
 
 def _near(path: Path) -> str:
-    runs = sorted(file.parent for file in path.glob("**/config.yaml")) if path.is_dir() else []
+    # two levels are name and date; a search through all of a disk would help nobody
+    found = [file.parent for depth in ("*", "*/*", "*/*/*") for file in path.glob(f"{depth}/config.yaml")]
+    runs = sorted(found, key=lambda run: run.name)
     return f" Did you mean {runs[-1]}?" if runs else " `vaekit train` prints the folder of its run as its last line."

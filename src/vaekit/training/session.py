@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +12,21 @@ from torch import Tensor
 
 from vaekit._version import __version__
 from vaekit.data.stream import Stream
-from vaekit.errors import RunError
+from vaekit.errors import CheckpointError, RunError, TrainingError
 from vaekit.models.vae import VAE
 from vaekit.objectives.base import Objective
 from vaekit.training.checkpoint import Checkpoint
 from vaekit.training.device import Generators
 from vaekit.training.history import History, Row
 from vaekit.training.players import Player
+
+# what may change between a stop and a resume: it leaves the weights alone, or is guarded by the data's own fingerprint
+_FREE = frozenset(
+    {
+        "device", "name", "output_dir", "evaluation", "data.path", "training.checkpoint_seconds", "training.keep_checkpoints",
+    }
+)  # fmt: skip
+_MOST_THREADS = 1024
 
 
 @dataclass
@@ -47,6 +56,7 @@ class Session:
 
     Attributes:
         fingerprint: Of the data, so that a training never goes on with others.
+        config: The resolved configuration, so that a training never goes on with another.
     """
 
     model: VAE
@@ -56,16 +66,28 @@ class Session:
     generators: Generators
     history: History
     fingerprint: str
+    config: Mapping[str, Any]
     best: Best = field(default_factory=Best)
     step: int = 0
     threads: int = field(default_factory=torch.get_num_threads)
 
     def capture(self, step: int) -> Checkpoint:
-        """The present state as a checkpoint. To be called where the generators are borrowed."""
+        """The present state as a checkpoint. To be called where the generators are borrowed.
+
+        Raises:
+            TrainingError: If a weight is not finite: a loss can still be when the step after it has spoiled the weights.
+        """
+        for name, weight in self.model.state_dict().items():
+            if not bool(weight.isfinite().all()):
+                raise TrainingError(
+                    f"The weights {name!r} are no longer finite after step {step:,}. Lower optimizer.lr, or clip with "
+                    "training.gradient_clip=1; the last checkpoint is from before."
+                )
         optimizers = {player.name: player.optimizer.state_dict() for player in self.players}
         tensors, hyper = _split(optimizers)
         groups: dict[str, Mapping[str, Tensor]] = {
             "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
             "optimizer": tensors,
             "generators": self.generators.current(),
             "best": self.best.weights,
@@ -73,6 +95,7 @@ class Session:
         state = {
             "vaekit": __version__,
             "data": self.fingerprint,
+            "config": self.config,
             "threads": self.threads,
             "optimizers": hyper,
             "history": self.history.state(),
@@ -80,30 +103,65 @@ class Session:
         }
         return Checkpoint(step, groups, state)
 
-    def restore(self, checkpoint: Checkpoint, rows: list[Row]) -> None:
-        """Go on from a checkpoint and the rows that had been logged when it was made.
+    def restore(self, checkpoint: Checkpoint, read_rows: Callable[[int], list[Row]]) -> None:
+        """Go on from a checkpoint and the rows that had been logged when it was made, of which `read_rows` gives the first n.
 
         Raises:
-            RunError: If the data are others than those of the checkpoint.
+            RunError: If the data or the configuration are others than those of the checkpoint.
+            CheckpointError: If it does not fit the model.
         """
-        state, tensors = checkpoint.state, checkpoint.tensors
+        try:
+            self._refuse_changes(checkpoint.state)
+            self._restore(checkpoint, read_rows)
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
+            if isinstance(error, RunError):
+                raise
+            raise CheckpointError(
+                f"The checkpoint of step {checkpoint.step} does not fit this training: "
+                f"{type(error).__name__}: {' '.join(str(error).split())[:200]}."
+            ) from error
+
+    def _refuse_changes(self, state: Mapping[str, Any]) -> None:
+        changes = list(_changes(state["config"], json.loads(json.dumps(self.config))))
+        if changes:
+            raise RunError(
+                f"config.yaml has changed since the checkpoint was made: {'; '.join(changes)}. Put the old values back, or train "
+                "anew."
+            )
         if state["data"] != self.fingerprint:
             raise RunError(
                 f"The data have changed since this run was started: SHA-256 {self.fingerprint[:16]}..., the checkpoint has "
                 f"{state['data'][:16]}.... Put the old data back, or train anew."
             )
+
+    def _restore(self, checkpoint: Checkpoint, read_rows: Callable[[int], list[Row]]) -> None:
+        state, tensors = checkpoint.state, checkpoint.tensors
         device = self.generators.device
         self.model.load_state_dict(tensors["model"])
+        self.objective.load_state_dict(tensors["objective"])
         for player in self.players:
             player.optimizer.load_state_dict(
                 _joined(player.name, tensors["optimizer"], state["optimizers"][player.name])
             )
         self.generators.load(tensors["generators"])
-        self.history.load(state["history"], rows, device)
+        self.history.load(state["history"], read_rows(state["history"]["rows"]), device)
         elbo, epoch = state["best"]["elbo"], state["best"]["epoch"]
         weights = {name: tensor.to(device) for name, tensor in tensors["best"].items()}
         self.best = Best(-float("inf") if elbo is None else elbo, epoch, weights)
-        self.step, self.threads = checkpoint.step, state["threads"]
+        self.step, self.threads = checkpoint.step, int(state["threads"])
+        if not 1 <= self.threads <= _MOST_THREADS:
+            raise ValueError(f"threads is {self.threads}")
+
+
+def _changes(saved: Any, present: Any, where: str = "") -> Iterator[str]:
+    """What differs and would change the result: "training.batch_size is 64, was 128"."""
+    if where in _FREE or saved == present:
+        return
+    if not (isinstance(saved, Mapping) and isinstance(present, Mapping)):
+        yield f"{where} is {json.dumps(present)}, was {json.dumps(saved)}"
+        return
+    for name in {**saved, **present}:
+        yield from _changes(saved.get(name), present.get(name), f"{where}.{name}" if where else name)
 
 
 def _split(optimizers: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,103 @@
+"""The doctor finds what is there, finds nothing else, and prescribes what can be taken."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import Any
+
+import pytest
+
+from vaekit.build import complete
+from vaekit.cli.aliases import translate
+from vaekit.compose import compose, data_node, resolve
+from vaekit.evaluation import Estimate, diagnose
+from vaekit.evaluation.doctor import COLLAPSED_NATS
+from vaekit.recipe import make_session, open_data
+from vaekit.training.device import select
+
+
+def configured(line: str) -> dict[str, Any]:
+    return complete(resolve(compose(translate(shlex.split(line))), (1, 8, 8)))
+
+
+def numbers(kl: float, beta: float = 1.0) -> dict[str, Estimate]:
+    return {"kl": Estimate(kl, 0.01, "nats", 180), "effective_beta": Estimate(beta, 0.0, "1", 180)}
+
+
+def titles(kl: float, line: str = "", beta: float = 1.0) -> list[str]:
+    return [f"{f.severity}: {f.title}" for f in diagnose(numbers(kl, beta), configured(line))]
+
+
+COLLAPSE, BETA, GREY = (
+    "warning: Posterior collapse", "note: Effective beta", "note: Real-valued data under a Bernoulli likelihood"
+)  # fmt: skip
+
+
+def test_collapse_is_found_where_it_is_and_nowhere_else() -> None:
+    assert titles(COLLAPSED_NATS - 0.01) == [COLLAPSE]
+    assert titles(COLLAPSED_NATS) == []
+    assert titles(20.0) == []
+    assert titles(math.nan) == []
+    assert diagnose({}, configured("")) == []
+
+
+def test_what_limits_the_meaning_of_the_numbers() -> None:
+    assert titles(20.0, "data.binarisation=none") == [GREY]
+    assert titles(20.0, "data.binarisation=none --recon gaussian") == []
+    assert titles(20.0, "--reduction mean", beta=3.2) == [BETA]
+    assert titles(20.0, "--reduction mean", beta=1.5) == []
+    assert titles(20.0, "--beta 4", beta=4.0) == []  # it was asked for
+
+
+def test_warnings_come_first() -> None:
+    assert titles(0.1, "data.binarisation=none --reduction mean", beta=3.2) == [COLLAPSE, BETA, GREY]
+
+
+def test_a_fixed_sigma_is_named_as_the_cause() -> None:
+    (finding,) = diagnose(numbers(0.001), configured("--recon gaussian --sigma 1"), "vaekit train --recon gaussian")
+    assert "sigma fixed at 1" in finding.cause
+    assert finding.remedies[0] == "vaekit train --recon gaussian likelihood=normal_optimal"
+    assert "0.001 ± 0.01 nats" in finding.evidence
+    text = str(finding)
+    assert text.startswith("warning: Posterior collapse. The KL is")
+    assert text.count("\n  try: vaekit train") == len(finding.remedies)
+
+
+CASES = {
+    "default": "vaekit train",
+    "short": "vaekit train --epochs 2",
+    "with a beta": "vaekit train --epochs 3 --beta 0.9 --z_dim 3",
+    "gaussian": "vaekit train --recon gaussian --sigma 1",
+    "gaussian by override": "vaekit train likelihood=normal data.binarisation=none",
+    "mean": "vaekit train --reduction mean",
+    "grey": "vaekit train data.binarisation=none",
+    "odd": "vaekit train --exp_name 'a b' --output-dir \"it's\"",
+}
+
+
+@pytest.mark.parametrize("command", CASES.values(), ids=CASES.keys())
+def test_every_remedy_is_a_command_that_trains(command: str, tmp_path: Any) -> None:
+    own = shlex.split(command)[2:]
+    config = configured(shlex.join(own))
+    data = open_data(data_node(compose(translate(own))))
+    steps = config["training"]["epochs"] * -(-len(data.train) // config["training"]["batch_size"])
+    findings = diagnose(numbers(0.1, 3.2), config, command, steps)
+    assert findings
+    for finding in findings:
+        assert finding.remedies
+        for remedy in finding.remedies:
+            program, name, *arguments = shlex.split(remedy)
+            assert (program, name) == ("vaekit", "train")
+            composed = compose(translate(arguments))
+            dataset = open_data(data_node(composed))
+            changed = complete(resolve(composed, dataset.event_shape))
+            assert changed != config
+            make_session(changed, dataset, select("cpu"))  # a warm-up ends before the training does
+
+
+def test_a_warm_up_is_not_prescribed_where_its_length_is_not_known() -> None:
+    (finding,) = diagnose(numbers(0.1), configured(""))
+    assert not any("Linear" in remedy for remedy in finding.remedies)
+    (finding,) = diagnose(numbers(0.1), configured(""), steps=1)
+    assert not any("Linear" in remedy for remedy in finding.remedies)
