@@ -17,7 +17,7 @@ import torch
 import yaml
 
 import vaekit
-from vaekit import api
+from vaekit import api, runs
 from vaekit.errors import ConfigError, RunError
 from vaekit.evaluation import Plan, bound_terms
 from vaekit.evaluation.passes import batches
@@ -62,7 +62,7 @@ def test_a_run_agrees_with_its_files(run: api.Run) -> None:
     assert {name: estimate.as_dict() for name, estimate in run.metrics.items()} == json.loads(
         (run.path / "metrics.json").read_text()
     )
-    again = api.open_run(run.path, "cpu")
+    again = runs.open_run(run.path, "cpu")
     assert again.config == run.config
     for name, weight in again.model.state_dict().items():
         assert torch.equal(weight, run.model.state_dict()[name])
@@ -183,7 +183,7 @@ def test_mistakes_write_nothing(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_none() -> None:
-    for call in (vaekit.load, vaekit.resume, api.open_run):
+    for call in (vaekit.load, vaekit.resume, runs.open_run):
         with pytest.raises(RunError, match="is not a run folder"):
             call("nowhere")
 

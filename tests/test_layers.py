@@ -17,8 +17,8 @@ PACKAGE = SOURCE / "vaekit"
 # a module imports from its own layer and those before it
 LAYERS = (
     "errors", "files", "math", "distributions", "schedules", "networks", "conditionals", "priors", "likelihoods", "models",
-    "objectives", "data", "training", "evaluation", "report", "build", "compose",
-    "gallery", "recipe", "api", "exports", "cli", "__main__", "estimator",
+    "objectives", "data", "training", "evaluation", "report", "builder", "compose",
+    "gallery", "recipe", "runs", "api", "exports", "cli", "__main__", "estimator",
 )  # fmt: skip
 FREE = "_version"  # of everyone
 

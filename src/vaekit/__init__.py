@@ -1,7 +1,7 @@
 """vaekit: train, measure, diagnose and ship variational autoencoders. Every number in nats.
 
-``vaekit.train``, ``vaekit.load`` and ``vaekit.build`` are the front door; the parts live in the packages named in `build.PACKAGES`.
-Importing this package imports nothing heavy: names load when they are first used.
+``vaekit.train``, ``vaekit.load`` and ``vaekit.build`` are the front door; the parts live in the packages that
+`builder.PACKAGES` names. Importing this package imports nothing heavy: names load when they are first used.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Any
 from vaekit._version import __version__
 
 if TYPE_CHECKING:
-    from vaekit.api import Run, evaluate, load, resume, train
-    from vaekit.build import build, register
+    from vaekit.api import resume, train
+    from vaekit.builder import build, register
     from vaekit.errors import CheckpointError, ConfigError, RunError, TrainingError
+    from vaekit.runs import Run, evaluate, load
 
 _HOMES = {
-    "Run": "vaekit.api",
-    "evaluate": "vaekit.api",
-    "load": "vaekit.api",
+    "Run": "vaekit.runs",
+    "evaluate": "vaekit.runs",
+    "load": "vaekit.runs",
     "resume": "vaekit.api",
     "train": "vaekit.api",
     "CheckpointError": "vaekit.errors",
     "ConfigError": "vaekit.errors",
     "RunError": "vaekit.errors",
     "TrainingError": "vaekit.errors",
-    "build": "vaekit.build",
-    "register": "vaekit.build",
+    "build": "vaekit.builder",
+    "register": "vaekit.builder",
 }
 
 __all__ = [

@@ -166,7 +166,7 @@ def _addressed(text: str, override: Override, config: DictConfig) -> str:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else None
     if isinstance(node, DictConfig) and "kind" in node:
-        from vaekit.build import arguments  # loads torch, so only when a signature must be read
+        from vaekit.builder import arguments  # loads torch, so only when a signature must be read
 
         valid = set(arguments(node.kind, parent)) - {"self"}
         if name in valid:

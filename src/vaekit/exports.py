@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from vaekit import report
-from vaekit.api import Run
 from vaekit.errors import ConfigError
 from vaekit.evaluation import pictures
 from vaekit.evaluation.passes import batches, encodings, measuring
 from vaekit.files import write_atomically
 from vaekit.gallery import draw_reconstructions
+from vaekit.runs import Run
 
 # a picture of more is no picture
 _SHOWN = 100

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from vaekit.build import build, build_model
+from vaekit.builder import build, build_model
 from vaekit.data import Dataset
 from vaekit.data.stream import Stream
 from vaekit.errors import ConfigError
@@ -18,7 +19,7 @@ from vaekit.models.vae import VAE
 from vaekit.objectives import Objective, effective_beta
 from vaekit.schedules import last_end
 from vaekit.training import Plan, sole_player
-from vaekit.training.device import Generators
+from vaekit.training.device import Generators, thread_count
 from vaekit.training.history import History, Row
 from vaekit.training.session import Session
 
@@ -60,7 +61,9 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
     stream = Stream(dataset.train, plan.batch_size, seed_of(config))
     _check_schedules(objective, plan.epochs * stream.steps_per_epoch)
     history = History(constant=0.0 if plan.include_const else model.likelihood.constant)
-    return Session(model, objective, players, stream, generators, history, dataset.fingerprint(), config)
+    session = Session(model, objective, players, stream, generators, history, dataset.fingerprint(), config)
+    session.threads = thread_count(_flops(session, plan))
+    return session
 
 
 def build_objective(config: Mapping[str, Any]) -> Objective:
@@ -105,6 +108,13 @@ def beta_of(session: Session) -> float | None:
 
 def _coefficients(session: Session) -> dict[str, float]:
     return {name: float(value) for name, value in session.objective.coefficients(_tiny_trace(session)).items()}
+
+
+def _flops(session: Session, plan: Plan) -> float:
+    """Floating point operations of a training step: forward, and twice as many backward."""
+    with FlopCounterMode(display=False) as counter:
+        _tiny_trace(session)
+    return 3.0 * float(counter.get_total_flops()) * session.stream.batch_size * plan.samples
 
 
 def _tiny_trace(session: Session) -> Any:

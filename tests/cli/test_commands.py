@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vaekit import api
+from vaekit import api, runs
 from vaekit.cli.aliases import DOTTED, FLAGS, translate
 from vaekit.cli.main import COMMANDS
 from vaekit.compose import compose, resolve
@@ -258,12 +258,12 @@ def test_encode_twice_gives_the_same_bytes_and_what_load_gives(run: Path, vaekit
     assert set(codes) == {"mean", "scale", "index", "labels"}
     assert codes["mean"].shape == codes["scale"].shape == (180, 2)
     assert (codes["scale"] > 0).all()
-    model, data = api.load(run), api.open_run(run, "cpu").dataset.split("test")
+    model, data = runs.load(run), runs.open_run(run, "cpu").dataset.split("test")
     assert np.array_equal(codes["labels"], data.labels.numpy())
     # the data are binarised anew for each look, but the same for the same example
     from vaekit.evaluation.passes import batches
 
-    (batch,) = batches(data, api.open_run(run, "cpu").plan)
+    (batch,) = batches(data, runs.open_run(run, "cpu").plan)
     assert np.array_equal(codes["mean"], model.encode(batch.x).detach().numpy())
     assert vaekit("encode", run, "--split", "train", "--output", tmp_path / "train.npz").code == 0
     assert set(np.load(tmp_path / "train.npz")) == {"mean", "index", "labels"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vaekit.build import complete
+from vaekit.builder import complete
 from vaekit.cli.aliases import translate
 from vaekit.compose import compose, data_node, resolve
 from vaekit.evaluation import Estimate, diagnose

@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from vaekit import api
-from vaekit.build import OPTIMIZERS
+from vaekit import api, runs
+from vaekit.builder import OPTIMIZERS
 from vaekit.errors import RunError, TrainingError
 from vaekit.training.callbacks import Interrupted
 
@@ -318,9 +318,9 @@ def test_the_users_generators_are_untouched(train: Any, resume: Any, after_step:
     assert states() == before
     assert resume(path)
     assert states() == before
-    run = api.open_run(path, "cpu")
-    api.evaluate(run)
-    api.load(path)
+    run = runs.open_run(path, "cpu")
+    runs.evaluate(run)
+    runs.load(path)
     assert states() == before
 
 

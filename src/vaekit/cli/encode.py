@@ -19,9 +19,9 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
     options = parser.parse_args(arguments)
 
-    from vaekit import api, exports
+    from vaekit import exports, runs
 
-    done = api.open_run(options.run, options.device)
+    done = runs.open_run(options.run, options.device)
     path = options.output or options.run / f"codes_{options.split}.npz"
     say(str(exports.write_codes(done, path, options.split, scale=options.scale)))
     return 0

@@ -21,19 +21,19 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON and nothing else")
     options = parser.parse_intermixed_args(arguments)
 
-    from vaekit import api
+    from vaekit import runs
     from vaekit.report import plain_table
 
-    done = api.open_run(options.run, options.device)
-    plan = api.evaluation_plan(done, options.overrides)
-    metrics = api.evaluate(done, options.split, plan)
+    done = runs.open_run(options.run, options.device)
+    plan = runs.evaluation_plan(done, options.overrides)
+    metrics = runs.evaluate(done, options.split, plan)
     if options.split == "test":
-        api.record(done, metrics)
+        runs.record(done, metrics)
     if options.json:
         say(json.dumps({name: estimate.as_dict() for name, estimate in metrics.items()}, indent=2))
         return 0
     say(f"On {len(done.dataset.split(options.split)):,} {options.split} examples (± one standard error):")
     say(plain_table(metrics))
-    for finding in api.findings(done, metrics):
+    for finding in runs.findings(done, metrics):
         say(f"\n{finding}")
     return 0

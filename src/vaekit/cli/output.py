@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vaekit.api import Run
+    from vaekit.runs import Run
     from vaekit.training.loop import Callback
 
 

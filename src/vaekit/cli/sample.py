@@ -20,9 +20,9 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
     options = parser.parse_args(arguments)
 
-    from vaekit import api, exports
+    from vaekit import exports, runs
 
-    done = api.open_run(options.run, options.device)
+    done = runs.open_run(options.run, options.device)
     path = options.output or options.run / "samples.npy"
     for written in exports.write_samples(done, path, options.count, options.seed, noise=options.noise):
         say(str(written))

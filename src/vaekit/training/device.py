@@ -108,6 +108,16 @@ class Generators:
             self._set(users)
 
 
+# a step of less work is over before a second thread has paid for waking it; and on a busy machine, where threads that wait for
+# each other are taken off their cores, steps this small were measured at a tenth of the speed
+SMALL_STEP = 5e8
+
+
+def thread_count(flops: float) -> int:
+    """How many CPU threads suit steps of so many floating point operations: one for small steps, else torch's own number."""
+    return 1 if flops < SMALL_STEP else torch.get_num_threads()
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Within this context torch computes with `count` threads: sums on a CPU depend on it in the last bit."""

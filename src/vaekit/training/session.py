@@ -57,6 +57,7 @@ class Session:
     Attributes:
         fingerprint: Of the data, so that a training never goes on with others.
         config: The resolved configuration, so that a training never goes on with another.
+        threads: Of the CPU: sums depend on their number in the last bit, so it stays the same after a resume.
     """
 
     model: VAE

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from types import ModuleType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any
 
 from torch import Tensor
@@ -255,12 +255,3 @@ def _is_optimizer(kind: Any) -> bool:
 
 def _below(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
-
-
-class _Build(ModuleType):
-    # `vaekit.build` is this module as soon as anything has imported it, and the function before: both must build
-    def __call__(self, node: Any, /, *, where: str = "", **completing: Any) -> Any:
-        return build(node, where=where, **completing)
-
-
-sys.modules[__name__].__class__ = _Build

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from vaekit.build import arguments, build, build_model, complete, kinds, register
+from vaekit.builder import arguments, build, build_model, complete, kinds, register
 from vaekit.compose import compose, resolve
 from vaekit.errors import ConfigError
 from vaekit.likelihoods import Normal
@@ -26,7 +26,7 @@ RECON = {"kind": "objectives.Reconstruction"}
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     table: dict[str, Any] = {}
-    monkeypatch.setattr(sys.modules["vaekit.build"], "_registered", table)
+    monkeypatch.setattr(sys.modules["vaekit.builder"], "_registered", table)
     return table
 
 

@@ -1,0 +1,185 @@
+"""A run as the commands see it: its folder, its model, its data, and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from vaekit.builder import arguments, build, build_model
+from vaekit.data import Dataset
+from vaekit.errors import ConfigError, RunError, closest
+from vaekit.evaluation import active_units, bits_per_dimension, bound_estimates, bound_terms, diagnose
+from vaekit.evaluation.doctor import Finding
+from vaekit.evaluation.passes import Plan as EvaluationPlan
+from vaekit.evaluation.passes import encodings
+from vaekit.evaluation.units import Estimate
+from vaekit.models.vae import VAE
+from vaekit.recipe import open_data
+from vaekit.report import write_page
+from vaekit.training.device import select
+from vaekit.training.history import Row
+from vaekit.training.run import RunFolder
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        path: The run folder.
+        device: Where the model computes.
+        opened: The data, where they are open already.
+    """
+
+    path: Path
+    device: torch.device = CPU
+    opened: Dataset | None = None
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """The folder's files."""
+        return RunFolder(self.path)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        return self.folder.config()
+
+    @cached_property
+    def model(self) -> VAE:
+        """The model with the weights of the best epoch, in evaluation mode."""
+        with torch.random.fork_rng(devices=[]):  # first weights are drawn, and the user's generator is not ours
+            model = build_model(self.config)
+        _load_weights(model, self.folder.model(), self.path)
+        return model.to(self.device).eval()
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data that the model was trained on, on the device."""
+        return self.opened or open_data(self.config["data"]).to(self.device)
+
+    @cached_property
+    def plan(self) -> EvaluationPlan:
+        """How numbers are made."""
+        plan = build(self.config["evaluation"], where="evaluation")
+        assert isinstance(plan, EvaluationPlan)
+        return plan
+
+    @property
+    def history(self) -> list[Row]:
+        """The logged rows, one an epoch."""
+        return self.folder.rows()
+
+    @property
+    def metrics(self) -> dict[str, Estimate]:
+        """The numbers of the last evaluation on the test split."""
+        try:
+            return {name: Estimate(**entry) for name, entry in self.folder.metrics().items()}
+        except TypeError as error:
+            raise RunError(
+                f"{self.path / 'metrics.json'} is damaged: {error}. Measure anew: vaekit evaluate RUN"
+            ) from error
+
+    @property
+    def command(self) -> str:
+        """How the training was started."""
+        return str(self.folder.environment().get("command", "vaekit train"))
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The diagnosis of the last evaluation."""
+        return findings(self, self.metrics)
+
+
+def load(path: Path | str, device: str = "cpu") -> VAE:
+    """The trained model of a run, in evaluation mode: ``encode``, ``reconstruct``, ``sample`` and ``model(x)`` are ready.
+
+    Raises:
+        RunError: If `path` is no run folder, or its training has not finished.
+    """
+    return Run(Path(path), select(device)).model
+
+
+def open_run(path: Path | str, device: str = "auto") -> Run:
+    """A finished run, to be measured or used on the device called `device`.
+
+    Raises:
+        RunError: If `path` is no run folder.
+    """
+    run = Run(Path(path), select(device))
+    _ = run.folder  # a wrong path is said now
+    return run
+
+
+def evaluate(run: Run, split: str = "test", plan: EvaluationPlan | None = None) -> dict[str, Estimate]:
+    """The numbers of a model on a split of its data, each with its standard error over examples.
+
+    Arguments:
+        run: A finished training.
+        split: train, validation or test.
+        plan: How; the run's own by default.
+    """
+    plan = run.plan if plan is None else plan
+    data = run.dataset.split(split)
+    terms = bound_terms(run.model, data, plan)
+    metrics = bound_estimates(terms, plan.samples)
+    if run.dataset.binary:  # bits are of discrete data; those of a density would hang on the unit of the values
+        metrics["elbo_bits_per_dim"] = bits_per_dimension(metrics["elbo"], run.model.event_shape.numel())
+    metrics["active_units"] = active_units(encodings(run.model, data, plan)[0])
+    return metrics
+
+
+def evaluation_plan(run: Run, overrides: Sequence[str] = ()) -> EvaluationPlan:
+    """The run's plan for its numbers, with ``evaluation.samples=...``, ``.batch_size=`` or ``.seed=`` changed.
+
+    Raises:
+        ConfigError: For any other key.
+    """
+    node = dict(run.config["evaluation"])
+    for override in overrides:
+        key, _, value = override.partition("=")
+        name = key.removeprefix("evaluation.")
+        if not key.startswith("evaluation.") or name not in arguments("evaluation.Plan"):
+            valid = [f"evaluation.{name}" for name in arguments("evaluation.Plan")]
+            raise ConfigError(f"{override}: an evaluation has no key {key!r}{closest(key, valid)}")
+        node[name] = _number(override, value)
+    plan: EvaluationPlan = build(node, where="evaluation")
+    return plan
+
+
+def record(run: Run, metrics: Mapping[str, Estimate]) -> None:
+    """Make these the numbers of the run, and write its report anew. What only a training knows, such as beta, stays."""
+    kept = {name: entry for name, entry in run.folder.metrics().items() if name == "effective_beta"}
+    fresh = {name: estimate.as_dict() for name, estimate in metrics.items()}
+    run.folder.write_metrics({**fresh, **kept})
+    write_page(run.path)
+
+
+def findings(run: Run, metrics: Mapping[str, Estimate]) -> list[Finding]:
+    """The diagnosis that these numbers give."""
+    rows = run.history
+    return diagnose(metrics, run.config, run.command, int(rows[-1]["step"]) if rows else None)
+
+
+def _number(override: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Cannot read {override!r}: write a number, for example evaluation.samples=100.") from error
+
+
+def _load_weights(model: VAE, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise RunError(
+            f"The weights in {path} do not fit its config.yaml: {str(error).splitlines()[-1].strip()}"
+        ) from error
