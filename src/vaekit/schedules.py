@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -41,7 +42,37 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Linear:
+class _Ramp(ABC):
+    """From `start` to `stop` over `steps` steps, and exactly `stop` from there on."""
+
+    start: float
+    stop: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(
+                f"A schedule over {self.steps} steps is empty: give steps=1 or more, or schedules.Constant(value=...)."
+            )
+
+    @property
+    def end(self) -> int:
+        """`steps`."""
+        return self.steps
+
+    def __call__(self, step: int) -> float:
+        """The value at `step`."""
+        if step >= self.steps:
+            return self.stop
+        done = self._done(step / self.steps)
+        return self.start * (1.0 - done) + self.stop * done
+
+    @abstractmethod
+    def _done(self, share: float) -> float:
+        """How much of the way is done after this share of the steps; both in [0, 1)."""
+
+
+class Linear(_Ramp):
     r"""From `start` to `stop` in a straight line over `steps` steps, and `stop` from there on.
 
     The usual KL warm-up is ``Linear(start=0.0, stop=1.0, steps=...)``.
@@ -51,26 +82,11 @@ class Linear:
         | https://arxiv.org/abs/1511.06349
     """
 
-    start: float
-    stop: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        _positive(self.steps)
-
-    @property
-    def end(self) -> int:
-        """`steps`."""
-        return self.steps
-
-    def __call__(self, step: int) -> float:
-        """The value at `step`; exactly `stop` from `steps` on."""
-        share = min(step / self.steps, 1.0)
-        return self.start * (1.0 - share) + self.stop * share
+    def _done(self, share: float) -> float:
+        return share
 
 
-@dataclass(frozen=True)
-class Cosine:
+class Cosine(_Ramp):
     r"""From `start` to `stop` along half a cosine over `steps` steps, and `stop` from there on.
 
     .. math:: \text{stop} + (\text{start} - \text{stop}) \, \tfrac12 (1 + \cos(\pi t / \text{steps}))
@@ -80,30 +96,8 @@ class Cosine:
         | https://arxiv.org/abs/1608.03983
     """
 
-    start: float
-    stop: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        _positive(self.steps)
-
-    @property
-    def end(self) -> int:
-        """`steps`."""
-        return self.steps
-
-    def __call__(self, step: int) -> float:
-        """The value at `step`; exactly `stop` from `steps` on."""
-        if step >= self.steps:
-            return self.stop
-        return self.stop + (self.start - self.stop) * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
-
-
-def _positive(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(
-            f"A schedule over {steps} steps is empty: give steps=1 or more, or schedules.Constant(value=...)."
-        )
+    def _done(self, share: float) -> float:
+        return 0.5 * (1.0 - math.cos(math.pi * share))
 
 
 class Annealed(nn.Module):

@@ -5,18 +5,19 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
+from vaekit.cli.arguments import add_device, add_run, add_split
 from vaekit.cli.output import say
 
 
 def run(parser: ArgumentParser, arguments: list[str]) -> int:
     """`vaekit encode`."""
-    parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--split", default="test", help="train, validation or test (default)")
+    add_run(parser)
+    add_split(parser)
     parser.add_argument("--scale", action="store_true", help="also write the posterior standard deviations")
     parser.add_argument(
         "--output", type=Path, help="an .npz file: mean, index, labels and scale (default RUN/codes_SPLIT.npz)"
     )
-    parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
+    add_device(parser)
     options = parser.parse_args(arguments)
 
     from vaekit import exports, runs

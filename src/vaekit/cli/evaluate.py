@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from pathlib import Path
 
+from vaekit.cli.arguments import add_device, add_run, add_split
 from vaekit.cli.output import say
 
 
 def run(parser: ArgumentParser, arguments: list[str]) -> int:
     """`vaekit evaluate`."""
-    parser.add_argument("run", type=Path, help="a run folder")
+    add_run(parser)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="evaluation.samples=, .batch_size= or .seed=")
-    parser.add_argument("--split", default="test", help="train, validation or test (default)")
-    parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
+    add_split(parser)
+    add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON and nothing else")
     options = parser.parse_intermixed_args(arguments)
 

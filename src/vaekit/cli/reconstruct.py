@@ -5,17 +5,18 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
+from vaekit.cli.arguments import add_device, add_run, add_split
 from vaekit.cli.output import say
 
 
 def run(parser: ArgumentParser, arguments: list[str]) -> int:
     """`vaekit reconstruct`."""
-    parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--split", default="test", help="train, validation or test (default)")
+    add_run(parser)
+    add_split(parser)
     parser.add_argument(
         "--output", type=Path, help="the .npy file (default RUN/reconstructions.npy); the picture lies beside it"
     )
-    parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
+    add_device(parser)
     options = parser.parse_args(arguments)
 
     from vaekit import exports, runs

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from pathlib import Path
 
+from vaekit.cli.arguments import add_run
 from vaekit.cli.output import say
 
 
 def run(parser: ArgumentParser, arguments: list[str]) -> int:
     """`vaekit report`."""
-    parser.add_argument("run", type=Path, help="a run folder, finished or not")
+    add_run(parser)
     options = parser.parse_args(arguments)
 
     from vaekit.report import training_losses, write_page

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from pathlib import Path
 
+from vaekit.cli.arguments import add_run
 from vaekit.cli.output import conclude, say, shown_progress, stopped
 
 
 def run(parser: ArgumentParser, arguments: list[str]) -> int:
     """`vaekit resume`."""
-    parser.add_argument("run", type=Path, help="the run folder, the last line that `vaekit train` printed")
+    add_run(parser)
     options = parser.parse_args(arguments)
 
     from vaekit import api

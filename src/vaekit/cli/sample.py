@@ -5,19 +5,20 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
+from vaekit.cli.arguments import add_device, add_run
 from vaekit.cli.output import say
 
 
 def run(parser: ArgumentParser, arguments: list[str]) -> int:
     """`vaekit sample`."""
-    parser.add_argument("run", type=Path, help="a run folder")
+    add_run(parser)
     parser.add_argument("-n", "--count", type=int, default=64, help="how many (default 64)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples (default 0)")
     parser.add_argument("--noise", action="store_true", help="draw from p(x|z) rather than take its mean")
     parser.add_argument(
         "--output", type=Path, help="the .npy file (default RUN/samples.npy); the picture lies beside it"
     )
-    parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
+    add_device(parser)
     options = parser.parse_args(arguments)
 
     from vaekit import exports, runs

@@ -22,6 +22,7 @@ from typing import IO, Any
 from vaekit._version import __version__
 from vaekit.data.errors import DownloadError
 from vaekit.data.progress import Advance, progress
+from vaekit.files import sync_folder
 
 _TRIES = 3
 _CHUNK = 2**16
@@ -142,7 +143,7 @@ def _publish(part: _Part, file: RemoteFile, folder: Path) -> None:
         raise _TryError(f"expected SHA-256 {file.sha256}, found {found}")
     os.replace(part.path, folder / file.name)
     part.discard()
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 class _Part:
@@ -281,13 +282,3 @@ def _lock(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
