@@ -1,4 +1,4 @@
-"""vaekit: train, measure, diagnose and ship variational autoencoders. Every number in nats.
+"""vaekit: train, measure and diagnose variational autoencoders. Every number in nats.
 
 ``vaekit.train``, ``vaekit.load`` and ``vaekit.build`` are the front door; the parts live in the packages that
 `builder.PACKAGES` names. Importing this package imports nothing heavy: names load when they are first used.

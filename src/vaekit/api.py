@@ -25,6 +25,7 @@ from vaekit.objectives import MeanReduction
 from vaekit.recipe import beta_of, make_session, open_data, validate
 from vaekit.report import write_page
 from vaekit.runs import Run, evaluate
+from vaekit.schedules import advance, last_end
 from vaekit.training import Plan, fit
 from vaekit.training.callbacks import Checkpoints, Interrupted, Rows, Validation
 from vaekit.training.checkpoint import clean, latest, latest_step, save
@@ -77,7 +78,8 @@ def train(
         started=_now(),
         **_environment(device, session.threads),
     )
-    return _go_on(folder, config, dataset, session, say, progress)
+    with folder.alone():
+        return _go_on(folder, config, dataset, session, say, progress)
 
 
 def resume(path: Path | str, *, say: Say = _quiet, progress: ShowProgress | None = None) -> Run:
@@ -94,18 +96,19 @@ def resume(path: Path | str, *, say: Say = _quiet, progress: ShowProgress | None
     device = select(str(config["device"]))
     dataset = open_data(config["data"]).to(device)
     session = make_session(config, dataset, device)
-    clean(folder.checkpoints)
-    folder.clean()
-    checkpoint = latest(folder.checkpoints, say)
-    if checkpoint is None:
-        say("No checkpoint yet: starting from the first step.")
-        session.threads = int(folder.environment().get("threads", session.threads))
-        folder.keep_rows([])
-    else:
-        session.restore(checkpoint, folder.rows)
-        folder.keep_rows(session.history.rows)
-        say(f"Going on after step {checkpoint.step:,}.")
-    return _go_on(folder, config, dataset, session, say, progress)
+    with folder.alone():
+        clean(folder.checkpoints)
+        folder.clean()
+        checkpoint = latest(folder.checkpoints, say)
+        if checkpoint is None:
+            say("No checkpoint yet: starting from the first step.")
+            session.threads = int(folder.environment().get("threads", session.threads))
+            folder.keep_rows([])
+        else:
+            session.restore(checkpoint, folder.rows)
+            folder.keep_rows(session.history.rows)
+            say(f"Going on after step {checkpoint.step:,}.")
+        return _go_on(folder, config, dataset, session, say, progress)
 
 
 def _go_on(
@@ -187,7 +190,7 @@ def _measure(run: Run, session: Session) -> None:
     beta = beta_of(session)
     if beta is not None:
         words = "weight of a nat of KL over that of a nat of reconstruction"
-        metrics["effective_beta"] = Estimate(beta, 0.0, "1", len(run.dataset.test), words)
+        metrics["effective_beta"] = Estimate(beta, 0.0, "1", 0, words)
     run.folder.write_metrics({name: estimate.as_dict() for name, estimate in metrics.items()})
 
 
@@ -196,9 +199,13 @@ def _introduce(tell: Say, folder: RunFolder, config: Mapping[str, Any], dataset:
     tell(f"Run: {folder.path}")
     tell(f"Data: {dataset.description}")
     tell(f"Model: {config['name']}, {parameters:,} parameters, on {session.generators.device}, seed {config['seed']}")
+    advance(session.objective, last_end(session.objective))
     beta = beta_of(session)
     if isinstance(session.objective.reduction, MeanReduction) and beta is not None:
-        tell(f"Effective beta: {beta:.4g}, because reduction=mean divides each term by its own number of elements.")
+        tell(
+            f"Effective beta: {beta:.4g} when every schedule has ended, because reduction=mean divides each term by its own "
+            "number of elements."
+        )
     if session.history.constant:
         tell(
             f"The logged train/loss leaves out the likelihood's constant, {session.history.constant:.2f} nats; every ELBO and "

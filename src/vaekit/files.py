@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _DRAFT = re.compile(r"\..+\.\d+-\d+\.draft")
@@ -53,6 +55,23 @@ def write_durably(descriptor: int, content: bytes) -> None:
     while view:
         view = view[os.write(descriptor, view) :]
     os.fsync(descriptor)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a lock on an existing file; gives False where another process has it. The system frees the lock of a dead process."""
+    if os.name == "nt":  # no such lock there: the caller goes on as if alone
+        yield True
+        return
+    import fcntl
+
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,8 +14,11 @@ from vaekit.data import Dataset
 from vaekit.data.stream import Stream
 from vaekit.errors import ConfigError
 from vaekit.evaluation.passes import Plan as EvaluationPlan
+from vaekit.evaluation.passes import batches, measuring
 from vaekit.evaluation.rate_distortion import bound_terms
+from vaekit.likelihoods.normal import SharedScaleNormal
 from vaekit.models.vae import VAE
+from vaekit.networks import Network
 from vaekit.objectives import Objective, effective_beta
 from vaekit.schedules import last_end
 from vaekit.training import Plan, sole_player
@@ -52,7 +55,8 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
     generators = Generators(device, seed_of(config))
     with generators.borrowed():
         model, objective = build_model(config).to(device), build_objective(config).to(device)
-    _check(dataset, model)
+    _check(config, dataset, model)
+    _begin(model, dataset)
     players = [
         sole_player(
             nn.ModuleList([model, objective]), build(config["optimizer"], where="optimizer"), plan.gradient_clip
@@ -127,7 +131,25 @@ def _tiny_trace(session: Session) -> Any:
     return trace
 
 
-def _check(dataset: Dataset, model: VAE) -> None:
+def _begin(model: VAE, dataset: Dataset) -> None:
+    """Let the decoder begin where the likelihood wants it to."""
+    if not isinstance(model.decoder, Network) or model.likelihood.beginning(torch.zeros(model.event_shape)) is None:
+        return
+    total = torch.zeros(model.event_shape, dtype=torch.float64)
+    with measuring(model):
+        for batch in batches(dataset.train, EvaluationPlan(batch_size=1000)):
+            total += batch.x.sum(0).cpu().double()
+    mean = (total / len(dataset.train)).to(next(model.parameters()))
+    output = model.likelihood.beginning(mean)
+    assert output is not None
+    model.decoder.begin_at(output)
+
+
+def _check(config: Mapping[str, Any], dataset: Dataset, model: VAE) -> None:
+    if config.get("sigma", 1.0) != 1.0 and not isinstance(model.likelihood, SharedScaleNormal):
+        raise ConfigError(
+            f"sigma={config['sigma']} has no effect on {config['likelihood']['kind']}; write likelihood=normal too."
+        )
     try:
         model.likelihood.check(dataset.low, dataset.high, dataset.remedies)
     except ValueError as error:

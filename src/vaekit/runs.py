@@ -19,6 +19,7 @@ from vaekit.evaluation.doctor import Finding
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.passes import encodings
 from vaekit.evaluation.units import Estimate
+from vaekit.likelihoods import Bernoulli
 from vaekit.models.vae import VAE
 from vaekit.recipe import open_data
 from vaekit.report import write_page
@@ -131,8 +132,11 @@ def evaluate(run: Run, split: str = "test", plan: EvaluationPlan | None = None) 
     data = run.dataset.split(split)
     terms = bound_terms(run.model, data, plan)
     metrics = bound_estimates(terms, plan.samples)
-    if run.dataset.binary:  # bits are of discrete data; those of a density would hang on the unit of the values
-        metrics["elbo_bits_per_dim"] = bits_per_dimension(metrics["elbo"], run.model.event_shape.numel())
+    for name, value in run.model.likelihood.parameters_of_note.items():
+        metrics[name] = Estimate(value, 0.0, "1", 0, "a parameter of the likelihood")
+    # bits are of discrete data under a probability; those of a density would hang on the unit of the values
+    if run.dataset.binary and isinstance(run.model.likelihood, Bernoulli):
+        metrics["bits_per_dim"] = bits_per_dimension(metrics["elbo"], run.model.event_shape.numel())
     metrics["active_units"] = active_units(encodings(run.model, data, plan)[0])
     return metrics
 

@@ -55,7 +55,9 @@ def test_warnings_come_first() -> None:
 
 
 def test_a_fixed_sigma_is_named_as_the_cause() -> None:
-    (finding,) = diagnose(numbers(0.001), configured("--recon gaussian --sigma 1"), "vaekit train --recon gaussian")
+    (finding,) = diagnose(
+        numbers(0.001), configured("--recon gaussian --sigma 1 data.binarisation=none"), "vaekit train --recon gaussian"
+    )
     assert "sigma fixed at 1" in finding.cause
     assert finding.remedies[0] == "vaekit train --recon gaussian likelihood=normal_optimal"
     assert "0.001 ± 0.01 nats" in finding.evidence
@@ -101,3 +103,35 @@ def test_a_warm_up_is_not_prescribed_where_its_length_is_not_known() -> None:
     assert not any("Linear" in remedy for remedy in finding.remedies)
     (finding,) = diagnose(numbers(0.1), configured(""), steps=1)
     assert not any("Linear" in remedy for remedy in finding.remedies)
+
+
+def test_a_posterior_that_is_the_same_for_all_examples_is_no_healthy_one() -> None:
+    """KL without active units: the codes cost nats and tell nothing."""
+    metrics = {**numbers(7.4), "active_units": Estimate(0.0, 0.0, "dimensions", 100)}
+    (finding,) = diagnose(metrics, configured("--recon gaussian data.binarisation=none"), "vaekit train", 280)
+    assert finding.severity == "warning"
+    assert finding.title == "One posterior for all examples"
+    assert finding.remedies[0] == "vaekit train training.epochs=90"
+    metrics["active_units"] = Estimate(3.0, 0.0, "dimensions", 100)
+    assert diagnose(metrics, configured("--recon gaussian data.binarisation=none")) == []
+
+
+def test_a_density_on_binary_data_is_refused_its_meaning() -> None:
+    own = "--recon gaussian --sigma 0.1 data.binarisation=dynamic"
+    (finding,) = diagnose(numbers(20.0), configured(own), f"vaekit train {own}")
+    assert (finding.severity, finding.title) == ("warning", "A density on binary data")
+    assert finding.remedies[0] == "vaekit train data.binarisation=dynamic likelihood=bernoulli"
+
+
+def test_a_heavy_beta_is_the_first_suspect() -> None:
+    (finding, _) = diagnose(
+        numbers(0.1, 28.0), configured("--reduction mean --recon gaussian data.binarisation=none"), "vaekit train"
+    )
+    assert "weighs 28 times" in finding.cause
+    assert finding.remedies[0] == "vaekit train objective.reduction.kind=objectives.SumReduction"
+
+
+def test_a_remedy_leaves_out_what_belonged_to_the_part_it_replaces() -> None:
+    own = "likelihood=normal likelihood.scale=1.0 data.binarisation=none"
+    (finding,) = diagnose(numbers(0.1), configured(own), f"vaekit train {own}")
+    assert finding.remedies[0] == "vaekit train likelihood=normal data.binarisation=none likelihood=normal_optimal"

@@ -138,7 +138,7 @@ def test_active_units_of_a_constructed_case() -> None:
 def test_bits_per_dimension() -> None:
     nats = Estimate(-784 * math.log(2.0), 7.84 * math.log(2.0), "nats", 10, "words")
     bits = bits_per_dimension(nats, 784)
-    assert (bits.value, bits.unit, bits.n) == (pytest.approx(-1.0), "bits/dim", 10)
+    assert (bits.value, bits.unit, bits.n) == (pytest.approx(1.0), "bits/dim", 10)
     assert bits.standard_error == pytest.approx(0.01)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from vaekit.evaluation.units import Estimate
 
 # below this the latent says less than a coin toss about an image
 COLLAPSED_NATS = 0.5
+# above it, a KL near zero is beta's doing
+HEAVY_BETA = 2.0
 
 
 @dataclass(frozen=True)
@@ -47,64 +50,145 @@ def diagnose(
         command: How the run was started; remedies are this command with something added.
         steps: Of the whole training, if known: a warm-up has to end before it does.
     """
-    return [
-        *_collapse(metrics, config, command, steps),
-        *_beta(metrics, config, command),
-        *_grey_bernoulli(config, command),
-    ]
+    case = _Case(metrics, config, command, steps)
+    found = [finding for rule in RULES for finding in rule(case)]
+    return sorted(found, key=lambda finding: finding.severity != "warning")
 
 
-def _collapse(
-    metrics: Mapping[str, Estimate], config: Mapping[str, Any], command: str, steps: int | None
-) -> Iterator[Finding]:
-    kl = metrics.get("kl")
+@dataclass(frozen=True)
+class _Case:
+    """What the rules look at."""
+
+    metrics: Mapping[str, Estimate]
+    config: Mapping[str, Any]
+    command: str
+    steps: int | None
+
+    def value(self, name: str) -> float | None:
+        return self.metrics[name].value if name in self.metrics else None
+
+    @property
+    def likelihood(self) -> str:
+        return str(self.config["likelihood"]["kind"]).removeprefix("likelihoods.")
+
+    @property
+    def mean_reduction(self) -> bool:
+        return str((self.config["objective"].get("reduction") or {}).get("kind", "")).endswith("MeanReduction")
+
+    def lighter(self) -> str:
+        """What takes the weight off the KL, if the configuration puts some on it."""
+        if self.mean_reduction:
+            return "objective.reduction.kind=objectives.SumReduction"
+        beta = self.config.get("beta")
+        return "beta=1.0" if isinstance(beta, (int, float)) and beta > 1.0 else ""
+
+    def remedies(self, *overrides: str) -> tuple[str, ...]:
+        return tuple(f"{_without_stale(self.command, override)} {override}" for override in overrides)
+
+    def more_training(self) -> tuple[str, ...]:
+        warm_up = f"'beta={{kind: schedules.Linear, start: 0.0, stop: 1.0, steps: {(self.steps or 0) // 2}}}'"
+        longer = f"training.epochs={3 * int(self.config['training']['epochs'])}"
+        return (warm_up, longer) if self.steps and self.steps > 1 else (longer,)
+
+
+def _collapse(case: _Case) -> Iterator[Finding]:
+    kl = case.metrics.get("kl")
     if kl is None or not kl.value < COLLAPSED_NATS:
         return
     evidence = (
         f"The KL is {kl.value:.3g} ± {kl.standard_error:.2g} nats: the latent carries no information about the data."
     )
-    scale = _fixed_scale(config)
-    if scale is not None:
+    yield Finding("warning", "Posterior collapse", evidence, *_why_collapsed(case))
+
+
+def _why_collapsed(case: _Case) -> tuple[str, tuple[str, ...]]:
+    beta, lighter = case.value("effective_beta"), case.lighter()
+    if beta is not None and beta > HEAVY_BETA and lighter:
+        cause = f"A nat of KL weighs {beta:.4g} times a nat of reconstruction, so using the latent does not pay."
+        return cause, case.remedies(lighter, *case.more_training())
+    if case.likelihood == "Normal":
         cause = (
-            f"With sigma fixed at {scale:g} the likelihood is so tolerant of error that using the latent costs more nats than it "
-            "saves, so the posterior has fallen back on the prior; learn sigma, or take the optimal one."
+            f"With sigma fixed at {float(case.config['likelihood']['scale']):g} the likelihood is so tolerant of error that using "
+            "the latent costs more nats than it saves, so the posterior has fallen back on the prior; learn sigma, or take the "
+            "optimal one."
         )
-        remedies = ["likelihood=normal_optimal", "likelihood=normal_learned", "sigma=0.1"]
-    else:
-        cause = "The posterior has fallen back on the prior; weigh the KL less while the decoder is learning, or train longer."
-        longer = 3 * int(config["training"]["epochs"])
-        warm_up = f"'beta={{kind: schedules.Linear, start: 0.0, stop: 1.0, steps: {(steps or 0) // 2}}}'"
-        remedies = [*([warm_up] if steps and steps > 1 else []), f"training.epochs={longer}", "beta=0.5"]
-    yield Finding("warning", "Posterior collapse", evidence, cause, tuple(f"{command} {r}" for r in remedies))
+        return cause, case.remedies("likelihood=normal_optimal", "likelihood=normal_learned", *_smaller_sigma(case))
+    cause = (
+        "The posterior has fallen back on the prior; weigh the KL less while the decoder is learning, or train longer."
+    )
+    return cause, case.remedies(*case.more_training(), "beta=0.5")
 
 
-def _beta(metrics: Mapping[str, Estimate], config: Mapping[str, Any], command: str) -> Iterator[Finding]:
-    beta = metrics.get("effective_beta")
-    reduced = str((config["objective"].get("reduction") or {}).get("kind", "")).endswith("MeanReduction")
-    if beta is None or not reduced or 0.5 <= beta.value <= 2.0:
+def _smaller_sigma(case: _Case) -> tuple[str, ...]:
+    scale = float(case.config["likelihood"]["scale"])
+    return ("likelihood=normal sigma=0.1",) if scale > 0.1 else ()
+
+
+def _one_posterior(case: _Case) -> Iterator[Finding]:
+    kl, units = case.metrics.get("kl"), case.metrics.get("active_units")
+    if kl is None or units is None or kl.value < COLLAPSED_NATS or units.value > 0:
+        return
+    yield Finding(
+        "warning",
+        "One posterior for all examples",
+        f"The KL is {kl.value:.3g} nats, but no latent dimension is active: the posterior means hardly differ between examples.",
+        "q(z|x) has moved away from the prior without telling examples apart, as models do early in training; train longer, or "
+        "weigh the KL less at first.",
+        case.remedies(*reversed(case.more_training())),
+    )
+
+
+def _beta(case: _Case) -> Iterator[Finding]:
+    beta = case.value("effective_beta")
+    if beta is None or not case.mean_reduction or 0.5 <= beta <= HEAVY_BETA:
         return
     yield Finding(
         "note",
         "Effective beta",
-        f"reduction=mean makes the effective beta {beta.value:.4g}.",
+        f"reduction=mean makes the effective beta {beta:.4g}.",
         "Each term is divided by its own number of elements, which weighs a nat of KL that many times a nat of reconstruction.",
-        (f"{command} objective.reduction.kind=objectives.SumReduction",),
+        case.remedies("objective.reduction.kind=objectives.SumReduction"),
     )
 
 
-def _grey_bernoulli(config: Mapping[str, Any], command: str) -> Iterator[Finding]:
-    grey = config["data"].get("binarisation") == "none"
-    if not (grey and config["likelihood"]["kind"] == "likelihoods.Bernoulli"):
+def _grey_bernoulli(case: _Case) -> Iterator[Finding]:
+    if case.likelihood != "Bernoulli" or case.config["data"].get("binarisation") != "none":
         return
     yield Finding(
         "note",
         "Real-valued data under a Bernoulli likelihood",
-        "data.binarisation=none: pixels between 0 and 1 are scored with the cross-entropy.",
+        "data.binarisation=none: values between 0 and 1 are scored with the cross-entropy.",
         "That is a loss, not a density, so these numbers cannot be compared with those of binarised data, nor across data sets.",
-        (f"{command} data.binarisation=dynamic", f"{command} likelihood=normal_optimal"),
+        case.remedies("data.binarisation=dynamic", "likelihood=normal_optimal"),
     )
 
 
-def _fixed_scale(config: Mapping[str, Any]) -> float | None:
-    likelihood = config["likelihood"]
-    return float(likelihood["scale"]) if likelihood["kind"] == "likelihoods.Normal" else None
+def _density_of_bits(case: _Case) -> Iterator[Finding]:
+    if case.likelihood == "Bernoulli" or case.config["data"].get("binarisation") in (None, "none"):
+        return
+    yield Finding(
+        "warning",
+        "A density on binary data",
+        f"data.binarisation={case.config['data']['binarisation']}: every value is 0 or 1, and {case.likelihood} is a density.",
+        "A density at two points can be made as high as one likes, so these nats say nothing and cannot be compared.",
+        case.remedies("likelihood=bernoulli", "data.binarisation=none"),
+    )
+
+
+RULES = (_collapse, _one_posterior, _density_of_bits, _beta, _grey_bernoulli)
+
+
+def _without_stale(command: str, override: str) -> str:
+    """The command without what would fail or count for nothing beside the override."""
+    group = override.partition("=")[0]
+    stale = [] if "." in group else [f"{group}."]
+    if override == "likelihood=bernoulli":
+        stale += ["sigma=", "--sigma", "--recon"]
+    kept: list[str] = []
+    words = iter(shlex.split(command))
+    for word in words:
+        if not (stale and word.startswith(tuple(stale))):
+            kept.append(word)
+        elif word.replace("_", "-") in ("--sigma", "--recon"):
+            next(words, None)  # its value
+    return shlex.join(kept)

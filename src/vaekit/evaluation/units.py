@@ -39,7 +39,7 @@ def mean(values: Tensor, unit: str, estimator: str = "") -> Estimate:
     return Estimate(float(values.mean()), error, unit, n, estimator)
 
 
-def bits_per_dimension(nats: Estimate, dimensions: int) -> Estimate:
-    """Nats for one example of so many values, as bits for each value: divided by D log 2."""
+def bits_per_dimension(bound: Estimate, dimensions: int) -> Estimate:
+    """A bound on the log-probability of an example, in nats, as the bits that each of its values costs: -nats / (D log 2)."""
     factor = 1.0 / (dimensions * math.log(2.0))
-    return Estimate(nats.value * factor, nats.standard_error * factor, "bits/dim", nats.n, nats.estimator)
+    return Estimate(-bound.value * factor, bound.standard_error * factor, "bits/dim", bound.n, bound.estimator)

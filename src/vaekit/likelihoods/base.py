@@ -38,6 +38,19 @@ class Likelihood(Conditional):
             ValueError: With the range found, the range expected and what to write instead.
         """
 
+    def beginning(self, mean: Tensor) -> Tensor | None:
+        """The context from which a decoder should begin, given the mean of the training data, or None to leave it alone.
+
+        Arguments:
+            mean: Shape `event_shape`.
+        """
+        return None
+
+    @property
+    def parameters_of_note(self) -> Mapping[str, float]:
+        """Numbers of the likelihood itself that a reader of the results should see, by name."""
+        return {}
+
     def adapt(self, px: Distribution, x: Tensor) -> Distribution:
         """A last look at the data that are scored, for likelihoods with a parameter in closed form; `px` itself for all others."""
         return px

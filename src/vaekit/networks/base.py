@@ -38,6 +38,13 @@ class Network(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """From (*, *in_shape) to (*, *out_shape)."""
 
+    def begin_at(self, output: Tensor) -> None:
+        """Let the untrained network put out nearly `output`, (*out_shape), for any input; one that cannot stays as it is."""
+
+
+# what begins near a fixed output keeps this share of its dependence on the input, so that there is something to learn from
+BEGINNING_SHARE = 0.1
+
 
 def activation(name: str) -> nn.Module:
     """The activation called `name`."""
@@ -53,6 +60,13 @@ def check_image_shape(shape: Sequence[int], role: str) -> None:
             f"A convolutional network needs {role} of shape (channels, height, width), received {tuple(shape)}. "
             "Use network=mlp for data that are not images."
         )
+
+
+def check_widths(**widths: Sequence[int]) -> None:
+    """Raise unless every width is 1 or more."""
+    for name, given in widths.items():
+        if any(width < 1 for width in given):
+            raise ValueError(f"{name} is {list(given)}, expected widths of 1 or more.")
 
 
 def size(shape: Sequence[int]) -> int:

@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
-from vaekit.networks.base import Network, check_image_shape, size
+from vaekit.networks.base import BEGINNING_SHARE, Network, check_image_shape, check_widths, size
 from vaekit.networks.base import activation as act
 from vaekit.networks.fold import folded
 from vaekit.networks.linear import Linear
@@ -36,6 +37,7 @@ class ConvEncoder(Network):
     ) -> None:
         super().__init__(in_shape, out_shape)
         check_image_shape(in_shape, "an input")
+        check_widths(channels=channels, hidden_dim=[hidden_dim])
         shapes = pyramid(in_shape, channels)
         layers: list[nn.Module] = []
         for (before, _, _), (after, _, _) in pairwise(shapes):
@@ -71,6 +73,7 @@ class ConvDecoder(Network):
     ) -> None:
         super().__init__(in_shape, out_shape)
         check_image_shape(out_shape, "an output")
+        check_widths(channels=channels, hidden_dim=[hidden_dim])
         shapes = pyramid(out_shape, channels[::-1])[::-1]
         layers: list[nn.Module] = [
             nn.Flatten(),
@@ -82,6 +85,15 @@ class ConvDecoder(Network):
         for before, after in pairwise(shapes):
             layers += [act(activation), Doubling(before[0], after)]
         self.layers = nn.Sequential(*layers)
+
+    @torch.no_grad()
+    def begin_at(self, output: Tensor) -> None:
+        """Set the last layer's bias to the mean of each channel of `output`, and shrink its weights."""
+        last = self.layers[-1]
+        assert isinstance(last, Doubling)
+        assert last.conv.bias is not None
+        last.conv.bias.copy_(output.mean((1, 2)))
+        last.conv.weight.mul_(BEGINNING_SHARE)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (*, *in_shape) to (*, C, H, W)."""

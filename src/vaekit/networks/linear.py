@@ -20,9 +20,9 @@ class Linear(nn.Linear):
     r"""A linear layer, :math:`y = x W^\top + b`; parameters and initial values are those of `torch.nn.Linear`.
 
     torch multiplies float32 matrices on a CPU with MKL, which on AMD processors uses half the width of their vector units;
-    oneDNN, which torch also brings, uses all of it and was measured at twice the speed (`benchmarks/mnist_epoch.py`). Which of
-    the two is used depends on the processor and the shapes alone, never on a measurement, so that a resumed run computes the
-    same bits. Both sum in float32, in different orders.
+    oneDNN, which torch also brings, uses all of it and was measured at twice the speed on the shapes of
+    `benchmarks/mnist_epoch.py`. Which of the two is used depends on the processor and the shapes alone, never on a
+    measurement, so that a resumed run computes the same bits. Both sum in float32, in different orders.
     """
 
     def forward(self, x: Tensor) -> Tensor:

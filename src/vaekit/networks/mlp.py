@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
-from vaekit.networks.base import Network, size
+from vaekit.networks.base import BEGINNING_SHARE, Network, check_widths, size
 from vaekit.networks.base import activation as act
 from vaekit.networks.linear import Linear
 
@@ -32,8 +33,7 @@ class MLP(Network):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(in_shape, out_shape)
-        if any(width < 1 for width in hidden_dims):
-            raise ValueError(f"hidden_dims is {list(hidden_dims)}, expected widths of 1 or more.")
+        check_widths(hidden_dims=hidden_dims)
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout is {dropout}, expected a share in [0, 1).")
         layers: list[nn.Module] = []
@@ -42,6 +42,14 @@ class MLP(Network):
             if dropout > 0.0:
                 layers.append(nn.Dropout(dropout))
         self.layers = nn.Sequential(*layers, Linear([size(in_shape), *hidden_dims][-1], size(out_shape)))
+
+    @torch.no_grad()
+    def begin_at(self, output: Tensor) -> None:
+        """Set the last layer's bias to `output`, and shrink its weights."""
+        last = self.layers[-1]
+        assert isinstance(last, Linear)
+        last.bias.copy_(output.flatten())
+        last.weight.mul_(BEGINNING_SHARE)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (*, *in_shape) to (*, *out_shape)."""

@@ -95,6 +95,11 @@ class Objective(nn.Module):
             raise ValueError(f"weights name {strangers}, expected names among the terms {sorted(terms)}.")
         self.terms = nn.ModuleDict(dict(terms))
         self.weights = nn.ModuleDict({name: annealed(weights.get(name, 1.0)) for name in terms})
+        negative = [name for name in terms if float(self._weight(name)()) < 0.0]
+        if negative:
+            raise ValueError(
+                f"The weight of {negative[0]!r} begins below 0, which would reward what it measures; write 0 or more."
+            )
         self.reduction = SumReduction() if reduction is None else reduction
 
     def forward(self, trace: Trace) -> Loss:

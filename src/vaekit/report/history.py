@@ -54,7 +54,7 @@ def panels(rows: Iterable[Row]) -> tuple[Panel, ...]:
     clock, timed = _by_time(rows)
     quantities = (
         ("Negative ELBO", _negative_elbo),
-        ("Reconstruction", _reconstruction),
+        ("Reconstruction", _value_of("recon_loss")),
         ("KL", _value_of("kl_loss")),
     )
     found = []
@@ -99,13 +99,6 @@ def _negative_elbo(row: Row, split: str) -> float | None:
     if f"{split}/recon_loss" in row and f"{split}/kl_loss" in row:
         return _number(row[f"{split}/recon_loss"]) + _number(row[f"{split}/kl_loss"])
     return None
-
-
-def _reconstruction(row: Row, split: str) -> float | None:
-    # the logged term may leave out a constant, and only in training: the ELBO never does
-    if f"{split}/elbo" in row and f"{split}/kl_loss" in row:
-        return -_number(row[f"{split}/elbo"]) - _number(row[f"{split}/kl_loss"])
-    return _number(row[f"{split}/recon_loss"]) if f"{split}/recon_loss" in row else None
 
 
 def _value_of(name: str) -> Any:

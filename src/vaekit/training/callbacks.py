@@ -51,7 +51,7 @@ class Validation(Callback):
         if broken:
             raise TrainingError(
                 f"{broken[0]} is {row[broken[0]]} after epoch {progress.epoch}. Lower optimizer.lr, or clip with "
-                "training.gradient_clip=1; the last checkpoint is from before."
+                "training.gradient_clip=1."
             )
         self.session.best.consider(row["val/elbo"], progress.epoch, self.session.model)
 

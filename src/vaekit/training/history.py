@@ -20,7 +20,7 @@ class History:
     """Means over the examples of each epoch. Nothing here waits for the device before an epoch ends.
 
     Attributes:
-        constant: Nats that the logged loss and reconstruction leave out; the ELBO keeps them.
+        constant: Nats that the logged loss leaves out; every other number keeps them.
         rows: One for each finished epoch.
         examples: Examples seen in the present epoch.
     """
@@ -52,7 +52,7 @@ class History:
         row: Row = {"step": step, "epoch": epoch, "examples": self.examples, "train/loss": means.pop("loss")}
         elbo = -sum(means[name] for name in ("recon", "kl")) if {"recon", "kl"} <= set(means) else None
         for name, value in means.items():
-            row[f"train/{name}_loss"] = value - (self.constant if name == "recon" else 0.0)
+            row[f"train/{name}_loss"] = value
         if elbo is not None:
             row["train/elbo"] = elbo
         self.rows.append(row)
@@ -73,7 +73,7 @@ class History:
             where = next((name for name in broken if name != "loss"), "loss")
             raise TrainingError(
                 f"The loss is no longer finite (term {where!r}). Lower optimizer.lr, clip with training.gradient_clip=1, or "
-                "raise sigma; the last checkpoint is from before."
+                "raise sigma."
             )
         return means
 

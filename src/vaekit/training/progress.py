@@ -115,9 +115,7 @@ def summary(row: Row, labels: Mapping[str, str] = LONG) -> str:
     """The numbers of a row that people watch, in nats."""
     shown = {"loss": row["train/loss"]}
     if "train/elbo" in row:
-        # from the ELBO, which has every constant, and not from the logged term, which may leave one out
-        elbo, kl = row["train/elbo"], row["train/kl_loss"]
-        shown = {"elbo": elbo, "reconstruction": -elbo - kl, "kl": kl}
+        shown = {"elbo": row["train/elbo"], "reconstruction": row["train/recon_loss"], "kl": row["train/kl_loss"]}
     if "val/elbo" in row:
         shown["val"] = row["val/elbo"]
     return "  ".join(f"{labels[name]} {value:.2f}" for name, value in shown.items())

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from vaekit._version import __version__
 from vaekit.errors import RunError
-from vaekit.files import is_folder_name, remove_drafts, write_atomically
+from vaekit.files import held, is_folder_name, remove_drafts, write_atomically
 from vaekit.training.history import Row
 
 _LARGEST_CONFIG, _DEEPEST_CONFIG = 1 << 16, 32
@@ -73,6 +74,18 @@ class RunFolder:
         folder = self.path / "figures"
         folder.mkdir(exist_ok=True)
         return folder
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within this context no other process can train in this folder.
+
+        Raises:
+            RunError: If one does.
+        """
+        with held(self.path / "config.yaml") as got:
+            if not got:
+                raise RunError(f"Another process is training in {self.path}; wait for it, or stop it first.")
+            yield
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration.

@@ -82,7 +82,7 @@ class Session:
             if not bool(weight.isfinite().all()):
                 raise TrainingError(
                     f"The weights {name!r} are no longer finite after step {step:,}. Lower optimizer.lr, or clip with "
-                    "training.gradient_clip=1; the last checkpoint is from before."
+                    "training.gradient_clip=1."
                 )
         optimizers = {player.name: player.optimizer.state_dict() for player in self.players}
         tensors, hyper = _split(optimizers)
