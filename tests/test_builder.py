@@ -130,6 +130,29 @@ def test_mistakes_get_one_line_that_says_what_to_write(node: Any, said: str) -> 
     assert len(str(caught.value)) < 500
 
 
+def test_own_messages_stay_whole_and_those_of_torch_are_cut(registered: dict[str, Any]) -> None:
+    def own() -> None:
+        raise ValueError("two files:\n  a.png\n  b.png")
+
+    def foreign() -> None:
+        raise RuntimeError("out of memory\nException raised from allocate at ...")
+
+    def checked(scale: float) -> object:
+        return torch.distributions.Normal(0.0, torch.tensor([scale]), validate_args=True)
+
+    for made in (own, foreign, checked):
+        register(f"mine.{made.__name__}", made)
+    with pytest.raises(ConfigError) as caught:
+        build({"kind": "mine.own"}, where="p")
+    assert str(caught.value) == "p: two files:\n  a.png\n  b.png"
+    with pytest.raises(ConfigError) as caught:
+        build({"kind": "mine.foreign"}, where="p")
+    assert str(caught.value) == "p: out of memory"
+    with pytest.raises(ConfigError) as caught:
+        build({"kind": "mine.checked", "scale": -1.0}, where="p")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_factory_that_makes_something_else_is_named() -> None:
     node = {
         "kind": "models.flat", "encoder": {"kind": "objectives.KL"}, "decoder": {"kind": "networks.MLP"},

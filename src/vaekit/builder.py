@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -171,8 +172,15 @@ def _called(make: Callable[..., Any], place: str, /, *positional: Any, **given: 
     except (ConfigError, FileNotFoundError):
         raise
     except (ValueError, TypeError, OverflowError, RuntimeError) as error:
-        # torch adds the stack of its own functions below the first line
-        raise ConfigError(f"{place}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+        raise ConfigError(f"{place}: {_message(error)}") from error
+
+
+def _message(error: Exception) -> str:
+    """What an error says: all of it, but of torch, which adds the stack of its own functions, the first line."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    foreign = not isinstance(error, ValueError) or frame.f_globals.get("__name__", "").startswith("torch.")
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0] if foreign else text
 
 
 def _argument(child: Any, hint: Any, where: str) -> Any:

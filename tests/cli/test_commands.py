@@ -100,9 +100,11 @@ USES = {
     "hidden-size": ("7", "network.decoder.hidden_dims", [7, 7]),
     "z-dim": ("3", "prior.event_shape", [3]),
     "code-size": ("3", "posterior.event_shape", [3]),
+    "latent-dim": ("3", "latent_dim", 3),
     "batch-size": ("9", "training.batch_size", 9),
     "epochs": ("4", "training.epochs", 4),
     "lr": ("1e-2", "optimizer.lr", 0.01),
+    "gradient-clip": ("2.0", "training.gradient_clip", 2.0),
     "seed": ("5", "seed", 5),
     "recon": ("gaussian", "likelihood.kind", "likelihoods.Normal"),
     "sigma": ("0.5", "sigma", 0.5),
@@ -202,6 +204,8 @@ def test_help(command: str, vaekit: Any, capsys: pytest.CaptureFixture[str]) -> 
     if command == "train":
         for flag in FLAGS:
             assert f"--{flag.name}" in out.getvalue()
+        for choices in ("analytic or mc", "sum or mean", "bce (", "fc (mlp) or conv", "auto, cuda, mps or cpu"):
+            assert choices in out.getvalue()
 
 
 def test_the_first_help_is_light() -> None:
@@ -246,6 +250,12 @@ def test_data(vaekit: Any) -> None:
     assert said.code == 0
     for name in ("digits", "mnist", "fashion_mnist", "freyfaces", "comes with scikit-learn"):
         assert name in said.out
+
+
+def test_data_of_a_library_need_no_fetching(vaekit: Any) -> None:
+    said = vaekit("data", "fetch", "digits")
+    assert said.code == 0
+    assert "digits comes with scikit-learn and needs no download" in said.out
 
 
 def test_encode_twice_gives_the_same_bytes_and_what_load_gives(run: Path, vaekit: Any, tmp_path: Path) -> None:
@@ -296,10 +306,11 @@ def test_reconstruct(run: Path, vaekit: Any, tmp_path: Path) -> None:
 def test_outputs_go_into_the_run_by_default(copy: Path, vaekit: Any) -> None:
     for command, name in {
         "sample": "samples.npy",
-        "reconstruct": "reconstructions.npy",
+        "reconstruct": "reconstructions_test.npy",
+        "reconstruct --split validation": "reconstructions_validation.npy",
         "encode": "codes_test.npz",
     }.items():
-        said = vaekit(command, copy)
+        said = vaekit(*command.split(), copy)
         assert said.code == 0, said.err
         assert said.out.splitlines()[0] == str(copy / name)
         assert (copy / name).is_file()

@@ -46,7 +46,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "dropout": ("train model.net.dropout_rate=1.5", 2, "dropout is 1.5"),
     "activation": ("train model.net.activation=rleu", 2, "activation is 'rleu'"),
     "recon": ("train --recon mse", 2, "--recon is 'mse', expected bce or gaussian"),
-    "kl": ("train --kl exact", 2, "--kl is 'exact', expected analytic or mc"),
+    "kl": ("train --kl exact", 2, "--kl is 'exact', expected analytic or mc.\n"),
     "reduction": ("train --reduction none", 2, "expected sum or mean"),
     "model type": ("train --model-type cnn", 2, "expected fc or conv"),
     "sigma of a bernoulli": ("train --recon bce --sigma_learnable", 2, "belongs to --recon gaussian"),
@@ -69,6 +69,13 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "environment": ("train name=${oc.env:HOME}", 2, "calls a resolver"),
     "name above": ("train --exp_name ../x", 2, "name is '../x'"),
     "absolute name": ("train --exp_name /tmp/x", 2, "name is '/tmp/x'"),
+    "progressive model": ("train --model progressive", 2, "--model progressive: this version does not have it yet"),
+    "residual model": ("train --model residual_progressive", 2, "does not have it yet; there are mlp and cnn"),
+    "path of a library's data": (
+        "train --data-path somewhere",
+        2,
+        "digits comes with scikit-learn and is read from no path",
+    ),
     "progressive": ("train --start_res 4", 2, "--start-res belongs to model=progressive"),
     "kld_weight": ("train model.kld_weight=0.1", 2, "write beta="),
     "devices": ("train trainer.devices=2", 2, "a training uses one device"),
@@ -145,8 +152,9 @@ def test_a_mistake_gets_one_line_and_writes_nothing(
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("line", ["train data=mnist", "data fetch mnist"])
 def test_data_that_are_not_here_name_files_and_places(
-    vaekit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str, vaekit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import socket
 
@@ -160,13 +168,25 @@ def test_data_that_are_not_here_name_files_and_places(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    result = vaekit("train", "data=mnist")
+    result = vaekit(*line.split())
     assert result.code == 2
-    for part in ("train-images-idx3-ubyte.gz", "--data_path DIR", "VAEKIT_DATA", "digits"):
+    for part in ("train-images-idx3-ubyte.gz", "--data_path DIR", "VAEKIT_DATA", "digits", "https://"):
         assert part in result.err
     assert "Traceback" not in result.err
+    assert "--debug" not in result.err
     assert result.err.count("\n") <= 12
     assert not (tmp_path / "runs").exists()
+
+
+def test_bad_images_are_named(vaekit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "faces").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "faces" / name).write_text("no image")
+    result = vaekit("train", "data=images", "data.path=faces")
+    assert result.code == 2
+    assert "a.png: " in result.err
+    assert "b.png: " in result.err
 
 
 def test_debug_shows_the_traceback(vaekit: Any) -> None:

@@ -57,6 +57,7 @@ def test_frey_faces_are_upright_and_in_the_order_of_time(need):
     frey = data.named("freyfaces")
     sizes = [len(s) for s in (frey.train, frey.validation, frey.test)]
     assert sizes == [1670, 98, 197]
+    assert "neighbouring frames are alike, so standard errors over them are too small" in frey.description
     assert sum(sizes) == 1965
     assert frey.event_shape == (1, 28, 20)
     assert (frey.low, frey.high) == (pytest.approx(8 / 255), pytest.approx(238 / 255))
@@ -84,6 +85,13 @@ def test_digits_come_without_files_and_are_stratified():
 
 def test_the_split_of_digits_does_not_follow_the_seed():
     assert data.named("digits", seed=1).fingerprint() == data.named("digits", seed=2).fingerprint()
+
+
+def test_digits_are_read_from_no_path_and_are_not_fetched(tmp_path):
+    with pytest.raises(ValueError, match=r"read from no path; leave out data\.path"):
+        data.named("digits", path=tmp_path)
+    with pytest.raises(ValueError, match="needs no download"):
+        data.fetch_named("digits")
 
 
 def test_an_unknown_name_gives_the_closest():
@@ -194,6 +202,13 @@ def test_a_part_of_the_files_is_not_enough(empty_machine):
     (folder / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(data.DataNotFoundError, match=r"missing t10k-labels-idx1-ubyte.gz\."):
         data.named("mnist", path=empty_machine)
+
+
+def test_what_cannot_be_fetched_is_told_with_files_and_places(empty_machine):
+    with pytest.raises(
+        data.DataNotFoundError, match=r"missing train-images.*\n.*\nPut the files.*\n.*https:.*\n.*digits"
+    ):
+        data.fetch_named("mnist")
 
 
 def test_search_never_mixes_folders(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaekit.report import generated_samples, latent_space, manifold, reconstructions, training_losses
+from vaekit.report import curves, generated_samples, latent, latent_space, manifold, reconstructions, training_losses
 from vaekit.report.tiles import NOT_A_NUMBER, to_pixels
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -184,3 +184,39 @@ def test_every_figure_is_written_once_whole_and_with_equal_bytes(draw, tmp_path)
     height, width, _ = read(tmp_path / "new" / "a.png").shape
     assert 150 <= height <= 2400
     assert 300 <= width <= 2400
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were drawn."""
+    kept = []
+    for module in (curves, latent):
+        monkeypatch.setattr(module, "write_png", lambda figure, path: kept.append(figure))
+    return kept
+
+
+def test_the_best_epoch_stands_above_the_lines(drawn, tmp_path):
+    training_losses(rows_of_a_run(40), tmp_path / "x.png")
+    axes = drawn[0].axes[0]
+    assert axes.get_title("center") == "best 2.5 at epoch 40"
+    drawn[0].canvas.draw()
+    left, middle, right = (text.get_window_extent() for text in (axes._left_title, axes.title, axes._right_title))
+    assert left.x1 < middle.x0 < middle.x1 < right.x0
+    assert middle.y0 > axes.get_window_extent().y1
+
+
+def test_the_latent_space_shows_all_examples(drawn, tmp_path):
+    points = normal(1000, 2)
+    points[0] = 5.0, 0.0
+    latent_space(points, None, [], ("a", "b"), tmp_path / "x.png")
+    assert drawn[0].axes[0].get_xlim()[1] > 5.0
+    assert drawn[0].axes[0].get_title("left") == "1,000 examples"
+
+
+@pytest.mark.parametrize("count", [2, 50, 1000])
+def test_an_outlier_does_not_squash_the_others_and_is_told(count, drawn, tmp_path):
+    points = normal(count, 2)
+    points[0] = 1e6, 0.0
+    latent_space(points, None, [], ("a", "b"), tmp_path / "x.png")
+    assert drawn[0].axes[0].get_xlim()[1] < 15
+    assert drawn[0].axes[0].get_title("left").endswith("examples; 1 outside of the picture")

@@ -272,6 +272,19 @@ def test_a_killed_run_keeps_the_epochs_that_it_wrote(run):
     assert "validation, epoch 5: 19.8 nats" in page.text
 
 
+def test_the_commands_name_the_folder_of_the_configuration(run):
+    (run / "config.yaml").write_text("output_dir: else where/\nname: try 1\n")
+    page = write_page(run).read_text()
+    assert f"vaekit evaluate &#x27;else where/try 1/{run.name}&#x27;" in page.replace("&#39;", "&#x27;")
+
+
+def test_only_an_unfinished_run_can_go_on(run):
+    assert "vaekit resume" in write_page(run).read_text()
+    known = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps({**known, "finished": "2025-03-14T09:31:00+00:00"}))
+    assert "vaekit resume" not in write_page(run).read_text()
+
+
 def test_an_empty_folder_gives_a_page(tmp_path):
     page = read(write_page(tmp_path))
     text = "".join(page.text)

@@ -39,7 +39,7 @@ def _text(key: str) -> Overrides:
 def _one_of(flag: str, table: Mapping[str, str]) -> Overrides:
     def overrides(value: str) -> list[str]:
         if value not in table:
-            raise ConfigError(f"--{flag} is {value!r}, expected {' or '.join(table)}{closest(value, table)}")
+            raise ConfigError(f"--{flag} is {value!r}, expected {' or '.join(table)}.")
         return [table[value]] if table[value] else []
 
     return overrides
@@ -47,6 +47,12 @@ def _one_of(flag: str, table: Mapping[str, str]) -> Overrides:
 
 def _switch(flag: str, on: str, off: str) -> Overrides:
     return lambda value: _one_of(flag, {"true": on, "false": off})(value.lower())
+
+
+def _model(value: str) -> list[str]:
+    if value in ("progressive", "residual_progressive"):
+        raise ConfigError(f"--model {value}: this version does not have it yet; there are mlp and cnn.")
+    return [f"model={value}"]
 
 
 def _growing(flag: str) -> Overrides:
@@ -62,20 +68,24 @@ FLAGS = (
     Flag("exp-name", "name", _text("name")),
     Flag("data-path", "data.path", _text("data.path")),
     Flag("dataset", "data", _key("data")),
-    Flag("model", "model", _key("model")),
-    Flag("model-type", "model=mlp|cnn", _one_of("model-type", {"fc": "model=mlp", "conv": "model=cnn"})),
+    Flag("model", "model", _model),
+    Flag(
+        "model-type", "model: fc (mlp) or conv (cnn)", _one_of("model-type", {"fc": "model=mlp", "conv": "model=cnn"})
+    ),
     Flag("input-dim", "input_dim", _key("input_dim")),
     Flag("hidden-dim", "hidden_dim", _key("hidden_dim")),
     Flag("hidden-size", "hidden_dim", _key("hidden_dim")),
     Flag("z-dim", "latent_dim", _key("latent_dim")),
     Flag("code-size", "latent_dim", _key("latent_dim")),
+    Flag("latent-dim", "latent_dim", _key("latent_dim")),
     Flag("batch-size", "training.batch_size", _key("training.batch_size")),
     Flag("epochs", "training.epochs", _key("training.epochs")),
     Flag("lr", "optimizer.lr", _key("optimizer.lr")),
+    Flag("gradient-clip", "training.gradient_clip", _key("training.gradient_clip")),
     Flag("seed", "seed", _key("seed")),
     Flag(
         "recon",
-        "likelihood=bernoulli|normal",
+        "likelihood: bce (bernoulli) or gaussian (normal)",
         _one_of("recon", {"bce": "likelihood=bernoulli", "gaussian": "likelihood=normal"}),
     ),
     Flag("sigma", "sigma", _key("sigma")),
@@ -93,7 +103,7 @@ FLAGS = (
     ),
     Flag(
         "kl",
-        "objective.terms.kl.kind",
+        "objective.terms.kl.kind: analytic or mc",
         _one_of(
             "kl",
             {
@@ -105,7 +115,7 @@ FLAGS = (
     Flag("beta", "beta", _key("beta")),
     Flag(
         "reduction",
-        "objective.reduction.kind",
+        "objective.reduction.kind: sum or mean",
         _one_of(
             "reduction",
             {
@@ -115,7 +125,7 @@ FLAGS = (
         ),
     ),
     Flag("output-dir", "output_dir", _text("output_dir")),
-    Flag("device", "device", _text("device")),
+    Flag("device", "device: auto, cuda, mps or cpu", _text("device")),
     *(
         Flag(name, "for model=progressive, to come", _growing(name))
         for name in ("epochs-per-stage", "fadein-ratio", "start-res", "final-res", "base-ch", "min-ch")

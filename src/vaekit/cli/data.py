@@ -15,12 +15,16 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     from vaekit.data import fetch_named, status
+    from vaekit.data.catalog import entry_named
     from vaekit.errors import ConfigError
 
     if options.action == "fetch":
         if options.name is None:
             raise ConfigError("fetch what? Write: vaekit data fetch mnist")
-        say(str(fetch_named(options.name)))
+        if not entry_named(options.name).files:
+            say(f"{options.name} comes with scikit-learn and needs no download: vaekit train data={options.name}")
+        else:
+            say(str(fetch_named(options.name)))
         return 0
     for entry in status():
         if entry.size == 0:

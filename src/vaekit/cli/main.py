@@ -131,9 +131,9 @@ def _told(error: Exception) -> tuple[str, int]:
         return str(error), FAILED
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}", WRONG_USE if isinstance(error, FileNotFoundError) else FAILED
-    if isinstance(error, FileNotFoundError):  # of data: a few lines that say where they may lie
+    if type(error).__module__.startswith("vaekit."):  # in full: it may list files, and say where to put them
         return str(error), WRONG_USE
-    if isinstance(error, ValueError):
+    if isinstance(error, (ValueError, FileNotFoundError)):
         return _one_line(error), WRONG_USE
     return f"{type(error).__name__}: {_one_line(error)} (--debug shows where)", FAILED
 

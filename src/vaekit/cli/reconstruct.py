@@ -14,7 +14,7 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     add_run(parser)
     add_split(parser)
     parser.add_argument(
-        "--output", type=Path, help="the .npy file (default RUN/reconstructions.npy); the picture lies beside it"
+        "--output", type=Path, help="the .npy file (default RUN/reconstructions_SPLIT.npy); the picture lies beside it"
     )
     add_device(parser)
     options = parser.parse_args(arguments)
@@ -22,7 +22,7 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     from vaekit import exports, runs
 
     done = runs.open_run(options.run, options.device)
-    path = options.output or options.run / "reconstructions.npy"
+    path = options.output or options.run / f"reconstructions_{options.split}.npy"
     for written in exports.write_reconstructions(done, path, options.split):
         say(str(written))
     return 0

@@ -30,19 +30,20 @@ def named(name: str, path: str | os.PathLike[str] | None = None, binarisation: s
 
     Arguments:
         name: One of `names()`.
-        path: A folder that has the files, or one above it, or one of the files; None to look elsewhere only. Sets that come
-            with a library (digits) take no notice of it.
+        path: A folder that has the files, or one above it, or one of the files; None to look elsewhere only.
         binarisation: none, threshold, dynamic or static.
         seed: Of a static binarisation. The split never depends on it.
 
     Raises:
-        ValueError: If the name or the binarisation is unknown.
+        ValueError: If the name or the binarisation is unknown, or `path` is given for a set that comes with a library.
         DataNotFoundError: If `path` does not exist, or the files are neither found nor to be had.
         DataFormatError: If a file is damaged.
     """
     entry = entry_named(name)
     given = None if path is None else Path(path).expanduser()
-    if entry.files and given is not None and not given.exists():
+    if given is not None and not entry.files:
+        raise ValueError(f"{name} comes with scikit-learn and is read from no path; leave out data.path.")
+    if given is not None and not given.exists():
         raise DataNotFoundError(_not_found(entry, Search({}, _file_names(entry), (given,)), f"{given} does not exist."))
     parts = entry.read(_files(entry, given))
     return admit(entry.name, parts, binarisation=binarisation, seed=seed)
@@ -67,14 +68,13 @@ def fetch_named(name: str) -> Path:
     """Fetch the files of a data set into the user's cache and verify them; returns their folder.
 
     Raises:
-        ValueError: If the name is unknown.
-        DownloadError: If they could not be fetched.
+        ValueError: If the name is unknown, or the set comes with a library.
+        DataNotFoundError: If they could not be fetched.
     """
     entry = entry_named(name)
-    folder = cache_folder(entry.name)
-    if entry.files:
-        fetch(entry.files, folder)
-    return folder
+    if not entry.files:
+        raise ValueError(f"{name} comes with scikit-learn and needs no download.")
+    return _fetched(entry, Search({}, _file_names(entry), (cache_folder(name),)))
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,17 @@ def _files(entry: Entry, given: Path | None) -> Mapping[str, Path]:
     if not result.missing:
         _warn_of_differences(entry, result.found)
         return result.found
-    try:
-        folder = fetch_named(entry.name)
-    except (DownloadError, OSError) as error:
-        raise DataNotFoundError(_not_found(entry, result, str(error))) from error
+    folder = _fetched(entry, result)
     return {name: folder / name for name in _file_names(entry)}
+
+
+def _fetched(entry: Entry, searched: Search) -> Path:
+    folder = cache_folder(entry.name)
+    try:
+        fetch(entry.files, folder)
+    except (DownloadError, OSError) as error:
+        raise DataNotFoundError(_not_found(entry, searched, str(error))) from error
+    return folder
 
 
 def _warn_of_differences(entry: Entry, found: Mapping[str, Path]) -> None:

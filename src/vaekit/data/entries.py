@@ -104,7 +104,10 @@ def _freyfaces(files: Mapping[str, Path]) -> Parts:
     stored = torch.from_numpy(ff.T.copy()).reshape(-1, 1, 28, 20)
     splits = divide(stored, None, consecutive(1670, 98, 197), Scale(255))
     # consecutive video frames: a random split would put near-duplicates of training frames into the test part
-    note = "split in the order of time: test is the last 197 frames, validation the 98 before them"
+    note = (
+        "split in the order of time: test is the last 197 frames, validation the 98 before them; "
+        "neighbouring frames are alike, so standard errors over them are too small"
+    )
     return Parts(splits, scaling="value / 255", splitting=note)
 
 

@@ -4,7 +4,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from vaekit.report.folder import RunFolder
@@ -23,7 +23,10 @@ def run_name(run: RunFolder) -> str:
 
 
 def run_path(run: RunFolder) -> str:
-    """Give the folder as a command would name it, without what lies above `runs`."""
+    """Give the folder as the command named it: from the configuration, else without what lies above `runs`."""
+    above, name = run.config.get("output_dir"), run.config.get("name")
+    if isinstance(above, str) and isinstance(name, str) and above and name:
+        return shlex.quote(str(PurePath(above, name, run.path.resolve().name)))
     parts = run.path.resolve().parts
     below = parts[len(parts) - 1 - parts[::-1].index("runs") :] if "runs" in parts else parts[-1:]
     return shlex.quote("/".join(below))

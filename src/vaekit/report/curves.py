@@ -103,7 +103,5 @@ def _mark_best(axes: Axes, panel: Panel) -> None:
         markeredgecolor=VALIDATION,
         markeredgewidth=1.4,
     )
-    axes.annotate(
-        f"best {value:.5g} at {panel.clock} {time:g}", (time, value), textcoords="offset points", xytext=(0, 11),
-        ha="right" if time > sum(axes.get_xlim()) / 2 else "left", fontsize=8, color=VALIDATION,
-    )  # fmt: skip
+    # in the title line: nothing is drawn there
+    axes.set_title(f"best {value:.5g} at {panel.clock} {time:g}", fontsize=8, color=VALIDATION, pad=10)

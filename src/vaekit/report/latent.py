@@ -63,18 +63,27 @@ def latent_space(
     # a fixed shuffle: data sorted by class would bury the first classes below the last
     order = np.random.default_rng(0).permutation(np.flatnonzero(kept))[:DRAWN]
     groups = _groups(None if labels is None else np.asarray(labels)[order], class_names, len(order))
-    note = "; ".join(filter(None, (legible(caption, 120), _left_out(len(points), int(kept.sum()), len(order)))))
-    _draw(points[order], groups, axes, note, path)
+    reach, outside = _reach(points[order])
+    told = _left_out(len(points), int(kept.sum()), len(order), outside)
+    note = "; ".join(filter(None, (legible(caption, 120), told)))
+    _draw(points[order], groups, axes, note, reach, path)
 
 
-def _draw(points: Array, groups: list[_Group], names: tuple[str, str], note: str, path: Path) -> None:
+def _reach(points: Array) -> tuple[float, int]:
+    """How far the axes go from zero, and how many points lie beyond: none, unless very few lie very far out."""
+    extents = np.abs(points).max(axis=1)
+    usual = float(np.quantile(extents, 0.99, method="lower"))  # never the farthest of several points
+    reach = max(2.4, min(1.06 * float(extents.max()), 3 * usual))
+    return reach, int((extents > reach).sum())
+
+
+def _draw(points: Array, groups: list[_Group], names: tuple[str, str], note: str, reach: float, path: Path) -> None:
     figure = new_figure(6.9 if len(groups) > 1 else 5.7, 5.4)
     axes = figure.add_axes((0.7 / figure.get_figwidth(), 0.55 / 5.4, 4.5 / figure.get_figwidth(), 4.5 / 5.4))
     tidy(axes)
     axes.set_aspect("equal")
     _prior(axes)
     _scatter(axes, points, groups)
-    reach = max(2.4, 1.06 * float(np.quantile(np.abs(points), 0.999)))
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-reach, reach)
     axes.set_xlabel(legible(names[0], 80), fontsize=9, color=INK, parse_math=False)
@@ -145,8 +154,10 @@ def _name(value: object, names: Sequence[str]) -> str:
     return str(names[int(number)]) if number.is_integer() and 0 <= number < len(names) else f"{number:g}"
 
 
-def _left_out(total: int, finite: int, drawn: int) -> str:
+def _left_out(total: int, finite: int, drawn: int, outside: int) -> str:
     parts = [f"{drawn:,} examples" if drawn == finite else f"{drawn:,} of {finite:,} examples"]
     if finite < total:
         parts.append(f"{total - finite:,} not finite, left out")
+    if outside:
+        parts.append(f"{outside:,} outside of the picture")
     return "; ".join(parts)

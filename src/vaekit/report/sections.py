@@ -26,7 +26,7 @@ HEADLINES = (
     (
         "KL",
         ("kl", "test/kl", "kl_loss", "test/kl_loss"),
-        "How much the code tells beyond the prior.",
+        "Price of the code: how far q(z|x) is from the prior, on average.",
     ),
     ("Active units", ("active_units", "test/active_units"), "Latent dimensions that carry information."),
 )
@@ -41,7 +41,10 @@ PICTURES = {
         "Latent space",
         "The codes of examples in two latent dimensions. Dashed: the standard normal prior.",
     ),
-    "manifold": ("Latent plane, decoded", "Two latent dimensions vary over the prior, the others stay fixed."),
+    "manifold": (
+        "Latent plane, decoded",
+        "The two latent dimensions vary over the prior; at each point, its decoded code.",
+    ),
 }
 
 
@@ -153,11 +156,12 @@ def environment(run: RunFolder) -> Markup:
 def reproduce(run: RunFolder) -> Markup:
     """Give the commands that make this run again and go on from it."""
     path = run_path(run)
-    steps = (
+    steps = [
         ("Train it again", command(run)),
         ("Measure it again, with standard errors", f"vaekit evaluate {path}"),
-        ("Go on exactly where it stopped", f"vaekit resume {path}"),
-    )
+    ]
+    if "finished" not in run.environment:
+        steps.append(("Go on exactly where it stopped", f"vaekit resume {path}"))
     return element("div", *(joined(element("h3", said), element("pre", line)) for said, line in steps), class_="card")
 
 
