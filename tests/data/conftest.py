@@ -5,8 +5,8 @@ import os
 import pytest
 import torch
 
+from vaekit.data.catalog import find_files
 from vaekit.data.entries import ENTRIES
-from vaekit.data.locate import roots, search
 
 
 @pytest.fixture
@@ -14,8 +14,7 @@ def need():
     """Skip a test whose data set is not on this machine."""
 
     def check(name):
-        entry = ENTRIES[name]
-        if search([file.name for file in entry.files], entry.folders, roots(None, name)).missing:
+        if find_files(ENTRIES[name], None)[1].missing:
             pytest.skip(
                 f"needs the data set {name}: put it where VAEKIT_DATA points to, now {os.environ.get('VAEKIT_DATA')}"
             )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vaekit import data
-from vaekit.data.door import Parts, admit
+from vaekit.data.door import Parts, Wishes, admit
 from vaekit.data.transforms import Scale
 from vaekit.distributions import noise
 
@@ -15,7 +15,7 @@ from vaekit.distributions import noise
 def dataset(values, binarisation, seed=0):
     split = data.Split(torch.as_tensor(values), (Scale(1.0, torch.float64),))
     parts = Parts((split, split, split), scaling="as stored", splitting="three times the same")
-    return admit("test", parts, binarisation=binarisation, seed=seed, rescale="data.scale=7")
+    return admit("test", parts, Wishes(binarisation, seed), rescale="data.scale=7")
 
 
 def test_threshold_sends_one_half_to_zero():

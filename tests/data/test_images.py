@@ -178,6 +178,27 @@ def test_train_and_test_without_validation(tmp_path):
     assert [len(s) for s in (d.train, d.validation, d.test)] == [9, 1, 10]
 
 
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_of_train_and_validation_alone_the_second_is_the_test_part(tmp_path, name):
+    for value, part in ((10, "train"), (30, name)):
+        for kind in ("cat", "dog"):
+            save(tmp_path / part / kind, n=5, image=Image.fromarray(np.full((2, 2), value, np.uint8)))
+    d = data.images(tmp_path)
+    assert [s.stored.unique().tolist() for s in d.splits] == [[10], [10], [30]]
+    assert [len(s) for s in d.splits] == [9, 1, 10]
+    assert d.class_names == ("cat", "dog")
+    assert d.test.labels.tolist() == [0] * 5 + [1] * 5
+    assert "test is the folder of validation images, as there is no other" in d.description
+
+
+def test_the_order_does_not_depend_on_the_threads(tmp_path, monkeypatch):
+    for n in range(30):
+        save(tmp_path, n=1, image=Image.fromarray(np.full((2, 2), n, np.uint8)), name=f"{n:02}.png")
+    seen = data.images(tmp_path)
+    monkeypatch.setattr("vaekit.data.decode._WORKERS", 1)
+    assert data.images(tmp_path).fingerprint() == seen.fingerprint()
+
+
 def test_hidden_files_and_text_are_passed_over(tmp_path):
     save(tmp_path)
     (tmp_path / ".DS_Store").write_bytes(b"x")

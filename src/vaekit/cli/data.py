@@ -27,12 +27,18 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
             say(str(fetch_named(options.name)))
         return 0
     for entry in status():
-        if entry.size == 0:
+        if entry.source == "library":
             where = "comes with scikit-learn"
+        elif entry.folder is None and entry.source == "hand":
+            where = f"not here, to be got by hand; vaekit train data={entry.name} says where and how"
         elif entry.folder is None:
             where = f"not here; vaekit data fetch {entry.name} gets {entry.size / 2**20:.1f} MiB"
         else:
             where = f"{entry.folder} ({'verified' if entry.verified else 'not the published files'})"
-        say(f"{entry.name:<16}{where}")
-        say(f"{'':<16}{entry.licence}; {entry.citation}")
+        say(f"{entry.name:<24}{where}")
+        say(f"{'':<24}{entry.licence}; {entry.citation}")
+    say(f"{'celeba':<24}your own copy: vaekit train data=celeba data.path=FOLDER")
+    say(
+        f"{'':<24}for non-commercial research; Liu, Luo, Wang and Tang, Deep Learning Face Attributes in the Wild, 2015"
+    )
     return 0

@@ -1,8 +1,10 @@
 """Data: named sets, arrays and folders of images, each a `Dataset` of three splits held in its storage type."""
 
 from vaekit.data.arrays import array
+from vaekit.data.augment import Augmentation, RandomFlip, RandomResizedCrop
 from vaekit.data.batch import Batch, Dataset, Split
 from vaekit.data.catalog import fetch_named, named, names, status
+from vaekit.data.celeba import celeba
 from vaekit.data.errors import DataFormatError, DataNotFoundError, DownloadError
 from vaekit.data.images import images
 from vaekit.data.synthetic import ProbabilisticPCA, probabilistic_pca
@@ -10,6 +12,7 @@ from vaekit.data.transforms import BINARISATIONS, Binarisation, Dynamic, RealVal
 
 __all__ = [
     "BINARISATIONS",
+    "Augmentation",
     "Batch",
     "Binarisation",
     "DataFormatError",
@@ -18,12 +21,15 @@ __all__ = [
     "DownloadError",
     "Dynamic",
     "ProbabilisticPCA",
+    "RandomFlip",
+    "RandomResizedCrop",
     "RealValued",
     "Scale",
     "Split",
     "Static",
     "Threshold",
     "array",
+    "celeba",
     "fetch_named",
     "images",
     "named",

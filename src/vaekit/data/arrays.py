@@ -15,10 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vaekit.data.augment import Augmentation
 from vaekit.data.batch import Dataset, Split
-from vaekit.data.door import Parts, admit
+from vaekit.data.conditions import as_conditions, conditioned, find_conditions
+from vaekit.data.door import Parts, Wishes, admit
 from vaekit.data.npy import Array, read_arrays
-from vaekit.data.splits import PART_NAMES, divide, hold_out, random_split
+from vaekit.data.splits import PART_NAMES, hold_out, random_split
 from vaekit.data.transforms import Scale
 
 _MAIN = ("x", "data", "X")
@@ -38,6 +40,9 @@ def array(
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
+    resolution: int | None = None,
+    augmentation: Mapping[str, Augmentation] | None = None,
+    conditions: str | None = None,
 ) -> Dataset:
     """The data set in a .npy or .npz file.
 
@@ -57,6 +62,11 @@ def array(
         validation: Fraction of the examples for validation.
         test: Fraction for the test part.
         seed: Of the split and of a static binarisation.
+        resolution: Side of the squares that all images become: padded with zeros where the longer side is 3/4 of it to all of
+            it, and otherwise resized by averaging areas to this longer side, then padded. None to leave their size.
+        augmentation: How training images are changed each time they are shown, by a name of yours and in this order.
+        conditions: Name of an array in the archive, or path of a .npy file: real numbers that the examples are conditioned on,
+            shape (N,) or (N, F), standardised by the training part. An archive that is split has them split likewise.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -66,15 +76,24 @@ def array(
     file = Path(path).expanduser()
     arrays = read_arrays(file)
     given = {} if key is not None else _given_splits(arrays)
+    beside = _Beside(labels, conditions)
     if given:
-        pieces, splitting = _as_given(file, arrays, given, labels, validation, seed)
+        pieces, splitting = _as_given(file, arrays, given, beside, validation, seed)
     else:
-        pieces, splitting = _at_random(file, arrays, key, labels, (validation, test), seed)
+        pieces, splitting = _at_random(file, arrays, key, beside, (validation, test), seed)
     scaling = "values as stored" if scale == 1 else f"value / {scale:g}"
-    transform = Scale(scale)
-    train, held, tested = (Split(piece.stored, (transform,), piece.labels) for piece in pieces)
-    parts = Parts((train, held, tested), scaling=scaling, splitting=splitting, class_names=pieces[0].class_names)
-    return admit(file.stem, parts, binarisation=binarisation, seed=seed, rescale=_rescale(parts.splits))
+    train, held, tested = (Split(piece.stored, (Scale(scale),), piece.labels) for piece in pieces)
+    splits, notes = _conditioned((train, held, tested), pieces, conditions)
+    parts = Parts(splits, scaling=scaling, splitting=splitting, class_names=pieces[0].class_names, notes=notes)
+    return admit(file.stem, parts, Wishes(binarisation, seed, resolution, augmentation), rescale=_rescale(parts.splits))
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """Names of what lies beside the data in a file, None where the user gives none."""
+
+    labels: str | None
+    conditions: str | None
 
 
 @dataclass(frozen=True)
@@ -82,43 +101,66 @@ class _Piece:
     stored: Tensor
     labels: Tensor | None
     class_names: tuple[str, ...]
+    conditions: Tensor | None
 
 
 _Pieces = tuple[_Piece, _Piece, _Piece]
 
 
+def _conditioned(
+    splits: tuple[Split, Split, Split], pieces: _Pieces, name: str | None
+) -> tuple[tuple[Split, Split, Split], tuple[str, ...]]:
+    given = [piece.conditions for piece in pieces if piece.conditions is not None]
+    if name is None or len(given) < len(pieces):
+        return splits, ()
+    train, held, tested = given
+    splits, how = conditioned(splits, (train, held, tested), name)
+    return splits, (how,)
+
+
 def _at_random(
-    file: Path, arrays: Mapping[str, Array], key: str | None, labels: str | None, sizes: tuple[float, float], seed: int
+    file: Path, arrays: Mapping[str, Array], key: str | None, beside: _Beside, sizes: tuple[float, float], seed: int
 ) -> tuple[_Pieces, str]:
-    name = _main_name(file, arrays, key, labels)
+    name = _main_name(file, arrays, key, beside)
     stored = as_stored(arrays[name], _called(file, name))
-    label_name = _label_name(file, arrays, labels)
+    label_name = _label_name(file, arrays, beside.labels)
     numbers, names = (None, ()) if label_name is None else as_labels([arrays[label_name]], [len(stored)], label_name)
-    y = None if numbers is None else numbers[0]
-    splits = divide(stored, y, random_split(len(stored), *sizes, seed), Scale())
-    train, held, tested = (_Piece(split.stored, split.labels, names) for split in splits)
+    c = None
+    if beside.conditions is not None:
+        c = as_conditions(find_conditions(file, arrays, beside.conditions), len(stored), beside.conditions)
+    train, held, tested = (
+        _Piece(stored[index], None if numbers is None else numbers[0][index], names, None if c is None else c[index])
+        for index in random_split(len(stored), *sizes, seed)
+    )
     return (train, held, tested), f"split at random with seed {seed}"
 
 
 def _as_given(
-    file: Path, arrays: Mapping[str, Array], given: Mapping[str, str], labels: str | None, fraction: float, seed: int
+    file: Path, arrays: Mapping[str, Array], given: Mapping[str, str], beside: _Beside, fraction: float, seed: int
 ) -> tuple[_Pieces, str]:
     stored = {part: as_stored(arrays[name], _called(file, name)) for part, name in given.items()}
     shapes = {part: tuple(values.shape[1:]) for part, values in stored.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"{file} has parts of different shapes: {shapes}. Expected one shape of examples.")
-    numbers, names = _given_labels(file, arrays, stored, labels)
+    numbers, names = _given_labels(file, arrays, stored, beside.labels)
+    conditions = _given_conditions(file, arrays, stored, beside.conditions)
     if "validation" in given:
-        return _pieces(stored, numbers, names), "split as the file says"
+        return _pieces(stored, numbers, conditions, names), "split as the file says"
     rest, held = hold_out(len(stored["train"]), fraction, seed)
-    for table in (stored, numbers):
+    for table in (stored, numbers, conditions):
         if "train" in table:
             table["train"], table["validation"] = table["train"][rest], table["train"][held]
-    return _pieces(stored, numbers, names), f"test as the file says, validation held out at random with seed {seed}"
+    how = f"test as the file says, validation held out at random with seed {seed}"
+    return _pieces(stored, numbers, conditions, names), how
 
 
-def _pieces(stored: Mapping[str, Tensor], numbers: Mapping[str, Tensor], names: tuple[str, ...]) -> _Pieces:
-    train, held, tested = (_Piece(stored[part], numbers.get(part), names) for part in PART_NAMES)
+def _pieces(
+    stored: Mapping[str, Tensor],
+    numbers: Mapping[str, Tensor],
+    conditions: Mapping[str, Tensor],
+    names: tuple[str, ...],
+) -> _Pieces:
+    train, held, tested = (_Piece(stored[part], numbers.get(part), names, conditions.get(part)) for part in PART_NAMES)
     return train, held, tested
 
 
@@ -145,15 +187,28 @@ def _given_labels(
     return dict(zip(named, numbers, strict=True)), names
 
 
+def _given_conditions(
+    file: Path, arrays: Mapping[str, Array], stored: Mapping[str, Tensor], conditions: str | None
+) -> dict[str, Tensor]:
+    if conditions is None:
+        return {}
+    found = {part: _first(arrays, PART_NAMES[part], (f"{conditions}_{{}}", f"{{}}_{conditions}")) for part in stored}
+    named = {part: name for part, name in found.items() if name is not None}
+    if len(named) < len(found):
+        wanted = ", ".join(f"{conditions}_{part}" for part in found if part not in named)
+        raise ValueError(f"{file} is split and holds {', '.join(arrays)}, expected conditions called {wanted} too.")
+    return {part: as_conditions(arrays[name], len(stored[part]), name) for part, name in named.items()}
+
+
 def _first(arrays: Mapping[str, Array], words: tuple[str, ...], forms: tuple[str, ...]) -> str | None:
     names = (form.format(word) for word in words for form in forms)
     return next((name for name in names if name in arrays), None)
 
 
-def _main_name(file: Path, arrays: Mapping[str, Array], key: str | None, labels: str | None) -> str:
+def _main_name(file: Path, arrays: Mapping[str, Array], key: str | None, beside: _Beside) -> str:
     if key is not None and key in arrays:
         return key
-    others = [name for name in arrays if len(arrays) == 1 or name not in {labels, *_LABELS}]
+    others = [name for name in arrays if len(arrays) == 1 or name not in {beside.labels, beside.conditions, *_LABELS}]
     if key is None and len(others) == 1:
         return others[0]
     usual = next((name for name in _MAIN if name in arrays), None)

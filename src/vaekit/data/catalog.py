@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import lzma
 import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
+from vaekit.data.augment import Augmentation
 from vaekit.data.batch import Dataset
-from vaekit.data.door import admit
-from vaekit.data.download import fetch, sha256, verified
+from vaekit.data.door import Wishes, admit
+from vaekit.data.download import RemoteFile, fetch, sha256, verified
 from vaekit.data.entries import ENTRIES, Entry
 from vaekit.data.errors import DataFormatError, DataNotFoundError, DownloadError
 from vaekit.data.locate import VARIABLE, Search, cache_folder, roots, search
@@ -22,7 +26,14 @@ def names() -> tuple[str, ...]:
     return tuple(ENTRIES)
 
 
-def named(name: str, path: str | os.PathLike[str] | None = None, binarisation: str = "none", seed: int = 0) -> Dataset:
+def named(
+    name: str,
+    path: str | os.PathLike[str] | None = None,
+    binarisation: str = "none",
+    seed: int = 0,
+    resolution: int | None = None,
+    augmentation: Mapping[str, Augmentation] | None = None,
+) -> Dataset:
     """A published data set with its published or stated split.
 
     Files are looked for at `path`, then where the environment variable VAEKIT_DATA points to, then in the user's cache; if
@@ -33,6 +44,9 @@ def named(name: str, path: str | os.PathLike[str] | None = None, binarisation: s
         path: A folder that has the files, or one above it, or one of the files; None to look elsewhere only.
         binarisation: none, threshold, dynamic or static.
         seed: Of a static binarisation. The split never depends on it.
+        resolution: Side of the squares that all images become: padded with zeros where the longer side is 3/4 of it to all of
+            it, and otherwise resized by averaging areas to this longer side, then padded. None to leave their size.
+        augmentation: How training images are changed each time they are shown, by a name of yours and in this order.
 
     Raises:
         ValueError: If the name or the binarisation is unknown, or `path` is given for a set that comes with a library.
@@ -46,7 +60,7 @@ def named(name: str, path: str | os.PathLike[str] | None = None, binarisation: s
     if given is not None and not given.exists():
         raise DataNotFoundError(_not_found(entry, Search({}, _file_names(entry), (given,)), f"{given} does not exist."))
     parts = entry.read(_files(entry, given))
-    return admit(entry.name, parts, binarisation=binarisation, seed=seed)
+    return admit(entry.name, parts, Wishes(binarisation, seed, resolution, augmentation))
 
 
 def entry_named(name: str) -> Entry:
@@ -60,7 +74,8 @@ def entry_named(name: str) -> Entry:
     close = get_close_matches(str(name), ENTRIES, n=2) or list(ENTRIES)
     raise ValueError(
         f"data set is {name!r}, expected one of {', '.join(ENTRIES)}; closest: {', '.join(close)}. "
-        "For your own files write data=array data.path=FILE, or data=images data.path=FOLDER."
+        "For your own files write data=array data.path=FILE, or data=images data.path=FOLDER; "
+        "for CelebA, data=celeba data.path=FOLDER."
     )
 
 
@@ -85,7 +100,9 @@ class Status:
         name: Of the data set.
         folder: Where all its files were found, or None.
         verified: Whether each of them has the published SHA-256; unpacked files have none.
-        size: Bytes to fetch, 0 if it comes with a library.
+        size: Bytes to fetch, 0 where nothing is fetched.
+        source: Where the files come from: a library that is installed, a mirror, or the reader's own hands where no checksum is
+            published that a download could be held against.
         licence: As its makers state it.
         citation: Whom to cite.
     """
@@ -96,6 +113,7 @@ class Status:
     size: int
     licence: str
     citation: str
+    source: Literal["library", "mirror", "hand"] = "mirror"
 
 
 def status() -> tuple[Status, ...]:
@@ -104,10 +122,22 @@ def status() -> tuple[Status, ...]:
 
 
 def _status(entry: Entry) -> Status:
-    result = search(_file_names(entry), entry.folders, roots(None, entry.name))
+    files, result = find_files(entry, None)
     folder = None if result.missing or not entry.files else next(iter(result.found.values())).parent
-    checked = not result.missing and all(verified(result.found[file.name], file) for file in entry.files)
-    return Status(entry.name, folder, checked, sum(f.size for f in entry.files), entry.licence, entry.citation)
+    checked = not result.missing and all(_verified(result.found[file.name], file) for file in files)
+    size = sum(file.size for file in entry.files)
+    source: Literal["library", "mirror", "hand"] = "mirror" if size else "hand" if entry.files else "library"
+    return Status(entry.name, folder, checked, size, entry.licence, entry.citation, source)
+
+
+def _verified(path: Path, file: RemoteFile) -> bool:
+    if path.suffix == ".xz" and path.name != file.name:
+        with lzma.open(path) as content:
+            try:
+                return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+            except (lzma.LZMAError, EOFError):
+                return False
+    return verified(path, file)
 
 
 def _file_names(entry: Entry) -> tuple[str, ...]:
@@ -115,16 +145,30 @@ def _file_names(entry: Entry) -> tuple[str, ...]:
 
 
 def _files(entry: Entry, given: Path | None) -> Mapping[str, Path]:
-    result = search(_file_names(entry), entry.folders, roots(given, entry.name))
+    files, result = find_files(entry, given)
     if not result.missing:
-        _warn_of_differences(entry, result.found)
+        _warn_of_differences(entry, files, result.found)
         return result.found
     folder = _fetched(entry, result)
     return {name: folder / name for name in _file_names(entry)}
 
 
+def find_files(entry: Entry, given: Path | None) -> tuple[tuple[RemoteFile, ...], Search]:
+    """The best set of files that is there complete, below the user's path if there is one; else what there is of the published."""
+    everywhere = roots(given, entry.name)
+    for places in (everywhere[:1], everywhere) if given is not None else (everywhere,):
+        for files in (entry.files, *entry.others):
+            result = search([file.name for file in files], entry.folders, places)
+            if not result.missing:
+                return files, result
+    return entry.files, search(_file_names(entry), entry.folders, everywhere)
+
+
 def _fetched(entry: Entry, searched: Search) -> Path:
     folder = cache_folder(entry.name)
+    if not all(file.sha256 for file in entry.files):
+        cause = "it is not fetched by itself, as no SHA-256 of it is published to tell the right file by"
+        raise DataNotFoundError(_not_found(entry, searched, cause))
     try:
         fetch(entry.files, folder)
     except (DownloadError, OSError) as error:
@@ -132,11 +176,11 @@ def _fetched(entry: Entry, searched: Search) -> Path:
     return folder
 
 
-def _warn_of_differences(entry: Entry, found: Mapping[str, Path]) -> None:
+def _warn_of_differences(entry: Entry, files: tuple[RemoteFile, ...], found: Mapping[str, Path]) -> None:
     owners = {file.sha256: other for other in ENTRIES.values() for file in other.files}
-    for file in entry.files:
+    for file in files if files == entry.files else ():
         path = found[file.name]
-        if path.name != file.name:
+        if path.name != file.name or not file.sha256:
             continue  # unpacked: no checksum is published
         digest = sha256(path)
         if digest == file.sha256:

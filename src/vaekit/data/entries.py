@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vaekit.data import cifar, omniglot, silhouettes
 from vaekit.data.door import Parts
 from vaekit.data.download import RemoteFile
 from vaekit.data.errors import DataFormatError
@@ -29,12 +30,13 @@ class Entry:
 
     Attributes:
         name: In the catalogue.
-        files: As published; empty where the data come with a library.
+        files: As published; empty where the data come with a library. Without a SHA-256 they are not fetched.
         folders: Names that people give to its folder, ours first.
         mirrors: Addresses of folders that have the files.
         licence: As its makers state it.
         citation: Whom to cite.
         read: From the files, by published name, to the three splits.
+        others: Sets of files that serve as well, as they are named elsewhere or unpacked; what is best first.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Entry:
     licence: str
     citation: str
     read: Callable[[Mapping[str, Path]], Parts]
+    others: tuple[tuple[RemoteFile, ...], ...] = ()
 
 
 def _digits(files: Mapping[str, Path]) -> Parts:
@@ -128,6 +131,13 @@ _FREY_MIRRORS = (
     "https://cs.nyu.edu/~roweis/data/",
     "https://raw.githubusercontent.com/tauhidstanford/GSE/main/",
 )
+_OMNIGLOT_MIRRORS = ("https://raw.githubusercontent.com/bitsandscraps/omniglot/master/",)
+_CHARDATA_MIRRORS = ("https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/",)
+_SILHOUETTES_MIRRORS = (
+    "https://people.cs.umass.edu/~marlin/data/",
+    "https://raw.githubusercontent.com/Boltzxuann/RP-iRBM/master/",
+)
+_CIFAR_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
 _FASHION_TRAIN = "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
 _FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -185,6 +195,53 @@ _TABLE = (
         licence="none stated; for research, by way of Sam Roweis's page",
         citation="Frey faces, Brendan Frey and Sam Roweis, https://cs.nyu.edu/~roweis/data.html",
         read=_freyfaces,
+    ),
+    Entry(
+        name="omniglot",
+        files=_remote(
+            _OMNIGLOT_MIRRORS,
+            (omniglot.BACKGROUND, 3340794, "8bf84167413cd00beacdce3fe582f780ab538d8dbef043a6d688f2527bbce199"),
+            (omniglot.EVALUATION, 2415269, "0b84c7ffd94c4841c0040e529c86a82eaaccb986d8eadad5673f7991b7475276"),
+        ),
+        folders=("omniglot", "OMNIGLOT", "Omniglot"),
+        mirrors=_OMNIGLOT_MIRRORS,
+        licence="MIT (Brenden Lake); the two files are a repacking by a third party",
+        citation="Lake, Salakhutdinov and Tenenbaum, Human-level concept learning through probabilistic program induction, 2015",
+        read=omniglot.read_omniglot,
+    ),
+    Entry(
+        name="omniglot_iwae",
+        files=(RemoteFile(omniglot.CHARDATA, 0, ""),),
+        folders=("omniglot_iwae", "omniglot", "OMNIGLOT", "Omniglot"),
+        mirrors=_CHARDATA_MIRRORS,
+        licence="MIT (Brenden Lake), for the images",
+        citation="Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, https://arxiv.org/abs/1509.00519",
+        read=omniglot.read_omniglot_iwae,
+    ),
+    Entry(
+        name="caltech101_silhouettes",
+        files=_remote(
+            _SILHOUETTES_MIRRORS,
+            (silhouettes.FILE, 872124, "eb6735e8d84b1850fabc5590124aab1755e90c9fd28123585324398405e1e42a"),
+        ),
+        folders=("caltech101_silhouettes", "Caltech101Silhouettes", "caltech_silhouettes", "caltech"),
+        mirrors=_SILHOUETTES_MIRRORS,
+        licence="none stated for the silhouettes; made from the annotations of Caltech 101, CC BY 4.0",
+        citation="Marlin, Swersky, Chen and de Freitas, Inductive principles for restricted Boltzmann machine learning, 2010",
+        read=silhouettes.read_silhouettes,
+    ),
+    Entry(
+        name="cifar10",
+        files=_remote(
+            _CIFAR_MIRRORS,
+            (cifar.BINARY_ARCHIVE, 170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
+        ),
+        folders=("cifar10", "CIFAR10", "cifar-10", "cifar-10-batches-bin", "cifar-10-batches-py"),
+        mirrors=_CIFAR_MIRRORS,
+        licence="none stated; its authors ask for a citation",
+        citation="Krizhevsky, Learning multiple layers of features from tiny images, 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
+        read=cifar.read_cifar10,
+        others=(*cifar.WHOLE_FILES, *cifar.PARTIAL_FILES),
     ),
 )
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _TABLE}

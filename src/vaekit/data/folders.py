@@ -46,19 +46,21 @@ def splits_of(
 ) -> tuple[Indices, str, Kinds]:
     """Which files are in which part, how that came about as part of a sentence, and the folders below of each file.
 
-    Folders called train and test are the parts; without one for validation, that fraction of train is held out.
+    Folders called train and test are the parts; without one for validation, that fraction of train is held out. Of train and
+    validation alone, as ImageNet has them, the second is the test part: numbers are to come from images that chose nothing.
     """
     kinds = [file.relative_to(folder).parts[:-1] for file in files]
     parts = [_PART_OF.get(kind[0].lower()) if kind else None for kind in kinds]
-    if None in parts or not {"train", "test"} <= set(parts):
+    if None in parts or "train" not in parts or len(set(parts)) < 2:
         return random_split(len(files), validation, test, seed), f"split at random with seed {seed}", kinds
     train, held, tested = (torch.tensor([n for n, part in enumerate(parts) if part == name]) for name in PART_NAMES)
     kinds = [kind[1:] for kind in kinds]
-    if len(held):
+    if len(held) and len(tested):
         return (train, held, tested), "split as the folders say", kinds
-    rest, held = hold_out(len(train), validation, seed)
-    how = f"test as the folders say, validation held out at random with seed {seed}"
-    return (train[rest], train[held], tested), how, kinds
+    what = "test as the folders say" if len(tested) else "test is the folder of validation images, as there is no other"
+    rest, chosen = hold_out(len(train), validation, seed)
+    how = f"{what}, validation held out of train at random with seed {seed}"
+    return (train[rest], train[chosen], tested if len(tested) else held), how, kinds
 
 
 def classes(kinds: Kinds) -> tuple[Tensor | None, tuple[str, ...]]:

@@ -30,7 +30,7 @@ def search(files: Sequence[str], folders: Sequence[str], roots: Sequence[Path]) 
     """Look for files below `roots`: the first folder that has all of them gives all of them.
 
     Arguments:
-        files: Published names; `NAME.gz` is found as `NAME` too.
+        files: Published names; `NAME.gz` is found as `NAME` too, and `NAME` as `NAME.xz`.
         folders: Names that people give to the folder of this data set, relative to a root.
         roots: Where to look: the folder itself or one above it, or one of the files.
     """
@@ -55,7 +55,7 @@ def _places(root: Path, folders: Sequence[str]) -> Iterator[Path]:
 def _in_folder(folder: Path, name: str) -> Path | None:
     plain = name.removesuffix(".gz")
     # the last form is how some programs unpack MNIST: train-images.idx3-ubyte
-    candidates = (name, plain, plain.replace("-idx", ".idx"))
+    candidates = (name, plain, plain.replace("-idx", ".idx"), f"{name}.xz")
     return next((folder / c for c in candidates if (folder / c).is_file()), None)
 
 

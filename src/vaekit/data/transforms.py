@@ -48,6 +48,21 @@ class Scale:
         return x.to(self.dtype) / self.divisor
 
 
+@dataclass(frozen=True)
+class ToLevels:
+    r"""The nearest of M values: :math:`\mathrm{round}(x (M - 1)) / (M - 1)`, as bytes have them that are divided by M - 1.
+
+    Arguments:
+        levels: M, at least 2.
+    """
+
+    levels: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Values of shape (B, *x) in [0, 1] to the nearest level, a half to the even one."""
+        return (x * (self.levels - 1)).round() / (self.levels - 1)
+
+
 class Binarisation(ABC):
     """How values in [0, 1] become 0 and 1, or do not.
 
