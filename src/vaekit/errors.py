@@ -22,6 +22,10 @@ class TrainingError(RuntimeError):
     """A training that cannot go on, such as one whose loss is no longer finite."""
 
 
+class NotFittedError(RuntimeError):
+    """A prior that is fitted after the training was asked for a density or a draw before it."""
+
+
 def closest(name: str, valid: Iterable[str]) -> str:
     """The end of a message about a wrong name: ``; closest: a, b.``, or the list of what is valid."""
     valid = sorted(set(valid))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,11 @@ class Conditional(nn.Module, ABC):
 
     Attributes:
         event_shape: Shape of one event.
+        bounded: Whether log-densities of this family and of a prior are over the same measure, so that their difference bounds
+            the evidence. False for the point of an autoencoder, whose density is infinite.
     """
+
+    bounded: ClassVar[bool] = True
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         super().__init__()
@@ -46,6 +50,9 @@ class Conditional(nn.Module, ABC):
     @abstractmethod
     def forward(self, context: Tensor, model: Consulted) -> Distribution:
         """The distribution given a context of shape (K, B, *c), with batch shape (K, B). `model` may be consulted."""
+
+    def begin(self, examples: Tensor) -> None:
+        """A look at training examples, (N, *x), before the first step, for parts that start from the data."""
 
 
 def doubled(shape: torch.Size) -> torch.Size:

@@ -8,8 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, singledispatch
 
+import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Independent,
+    Laplace,
+    MixtureSameFamily,
+    Normal,
+    OneHotCategorical,
+    OneHotCategoricalStraightThrough,
+)
+from torch.nn.functional import one_hot
 
 from vaekit.distributions.noise import standard_normal, uniform
 
@@ -48,10 +60,23 @@ def draw(q: Distribution) -> Draw:
     return Draw(value, lambda: q.log_prob(value))
 
 
+@singledispatch
 def centre(q: Distribution) -> Draw:
-    """The mean of `q` in place of a random draw: deterministic, and what encoding and reconstruction use."""
+    """The mean of `q` in place of a random draw, or its mode where a mean is no value: deterministic, for reconstructions."""
     value = q.mean
     return Draw(value, lambda: q.log_prob(value))
+
+
+@centre.register
+def _(q: Independent) -> Draw:  # type: ignore[type-arg]
+    value = centre(q.base_dist).value
+    return Draw(value, lambda: q.log_prob(value))  # type: ignore[no-untyped-call]
+
+
+@centre.register
+def _(q: OneHotCategorical) -> Draw:
+    value = q.mode
+    return Draw(value, lambda: q.log_prob(value))  # type: ignore[no-untyped-call]
 
 
 @singledispatch
@@ -76,3 +101,48 @@ def _(q: Normal) -> Tensor:
 def _(q: Bernoulli) -> Tensor:
     probs = q.probs
     return (uniform(probs.shape, dtype=probs.dtype, device=probs.device) < probs).to(probs.dtype)
+
+
+@reparameterised.register
+def _(q: Laplace) -> Tensor:
+    u = uniform(q.loc.shape, dtype=q.loc.dtype, device=q.loc.device)
+    u = u.clamp_min(torch.finfo(u.dtype).eps / 4)  # 0 is among torch's uniform numbers
+    noise = torch.where(u < 0.5, (2.0 * u).log(), -(2.0 - 2.0 * u).log())
+    return q.loc + q.scale * noise
+
+
+@reparameterised.register
+def _(q: Categorical) -> Tensor:
+    return chosen(q.probs)
+
+
+@reparameterised.register
+def _(q: OneHotCategorical) -> Tensor:
+    return one_hot(chosen(q.probs), q.probs.shape[-1]).to(q.probs.dtype)
+
+
+@reparameterised.register
+def _(q: OneHotCategoricalStraightThrough) -> Tensor:
+    # the gradient of the probabilities in place of that of the draw, which has none
+    return one_hot(chosen(q.probs), q.probs.shape[-1]).to(q.probs.dtype) + (q.probs - q.probs.detach())
+
+
+@reparameterised.register
+def _(q: MixtureSameFamily) -> Tensor:
+    # without gradients: those of the drawn component alone would miss the change of the choice
+    with torch.no_grad():
+        component = chosen(q.mixture_distribution.probs.expand(*q.batch_shape, -1))
+        values = reparameterised(
+            q.component_distribution.expand((*q.batch_shape, q.mixture_distribution.probs.shape[-1]))
+        )
+        dims = len(q.event_shape)
+        index = component.view(*component.shape, *(1,) * (dims + 1)).expand(*component.shape, 1, *q.event_shape)
+        return values.gather(values.dim() - dims - 1, index).squeeze(values.dim() - dims - 1)
+
+
+def chosen(probs: Tensor) -> Tensor:
+    """One of M categories by one uniform number each: probabilities (K, B, *e, M) to int64 (K, B, *e)."""
+    cumulative = probs.detach().cumsum(-1)
+    u = uniform(probs.shape[:-1], dtype=probs.dtype, device=probs.device)
+    # divided by the last: it may round to less than 1, and a category of probability 0 at the end would be chosen
+    return (u[..., None] >= cumulative[..., :-1] / cumulative[..., -1:]).sum(-1)

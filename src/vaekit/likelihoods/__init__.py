@@ -2,6 +2,26 @@
 
 from vaekit.likelihoods.base import Likelihood
 from vaekit.likelihoods.bernoulli import Bernoulli
+from vaekit.likelihoods.categorical import Categorical
+from vaekit.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from vaekit.likelihoods.discretized_logistic import DiscretizedLogistic, DiscretizedLogisticMixture
+from vaekit.likelihoods.laplace import Laplace, LearnedScaleLaplace
 from vaekit.likelihoods.normal import LearnedScaleNormal, Normal, OptimalScaleNormal
+from vaekit.likelihoods.pixel_normal import PixelNormal
+from vaekit.likelihoods.pyramid import Pyramid
 
-__all__ = ["Bernoulli", "LearnedScaleNormal", "Likelihood", "Normal", "OptimalScaleNormal"]
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "Laplace",
+    "LearnedScaleLaplace",
+    "LearnedScaleNormal",
+    "Likelihood",
+    "Normal",
+    "OptimalScaleNormal",
+    "PixelNormal",
+    "Pyramid",
+]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 from torch.distributions import Distribution
@@ -11,11 +13,36 @@ from torch.distributions import Distribution
 from vaekit.conditionals.base import Conditional
 
 
+@dataclass(frozen=True)
+class Values:
+    """What a likelihood must know of the values in the data, as the model sees them.
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        levels: M where every value is one of 0, 1/(M-1), ..., 1, as those of 8-bit images are with M = 256; None otherwise.
+        remedies: What a user can write to change the data, by problem; `scale` for values outside [0, 1].
+    """
+
+    low: float
+    high: float
+    levels: int | None = None
+    remedies: Mapping[str, str] = field(default_factory=dict)
+
+
 class Likelihood(Conditional):
     """A conditional that only makes sense as p(x | .).
 
-    The batch of what `forward` returns is whatever leads the context: (K, B) in a trace, (B) in `VAE.decode`.
+    Attributes:
+        discrete: Whether p(x | .) is a probability of discrete values, and not a density.
     """
+
+    discrete: ClassVar[bool] = False
+
+    @property
+    def takes_sigma(self) -> bool:
+        """Whether `sigma` means anything to it."""
+        return False
 
     @property
     def constant(self) -> float:
@@ -26,13 +53,8 @@ class Likelihood(Conditional):
         return 0.0
 
     @abstractmethod
-    def check(self, low: float, high: float, remedies: Mapping[str, str]) -> None:
-        """Raise unless values in [low, high] lie in the support.
-
-        Arguments:
-            low: Smallest value of the data, as the model sees them.
-            high: Largest value.
-            remedies: What a user can write to change the data, by problem; `scale` for values outside [0, 1].
+    def check(self, values: Values) -> None:
+        """Raise unless the values of the data lie in the support.
 
         Raises:
             ValueError: With the range found, the range expected and what to write instead.

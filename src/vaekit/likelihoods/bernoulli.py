@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from vaekit.conditionals.base import Consulted
 from vaekit.distributions.bernoulli import BernoulliEvent
-from vaekit.likelihoods.base import Likelihood
+from vaekit.likelihoods.base import Likelihood, Values
+from vaekit.likelihoods.support import check_unit_interval
 
 
 class Bernoulli(Likelihood):
@@ -25,6 +24,8 @@ class Bernoulli(Likelihood):
         event_shape: Shape of one example.
     """
 
+    discrete = True
+
     @property
     def context_shape(self) -> torch.Size:
         """One logit for each value."""
@@ -34,11 +35,6 @@ class Bernoulli(Likelihood):
         """Batch (K, B), event `event_shape`, for logits of shape (K, B, *event_shape)."""
         return BernoulliEvent(context, len(self.event_shape))
 
-    def check(self, low: float, high: float, remedies: Mapping[str, str]) -> None:
+    def check(self, values: Values) -> None:
         """Raise unless all values lie in [0, 1]."""
-        if not (low >= 0.0 and high <= 1.0):  # so that NaN is refused as well
-            remedy = f"{remedies['scale']}, or " if "scale" in remedies else ""
-            raise ValueError(
-                f"The Bernoulli likelihood expects values in [0, 1], received values in [{low:.4g}, {high:.4g}]. "
-                f"Write {remedy}likelihood=normal."
-            )
+        check_unit_interval(values, "Bernoulli")

@@ -4,23 +4,18 @@
 
 from __future__ import annotations
 
-import math
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Independent
 from torch.distributions import Normal as TorchNormal
 
-from vaekit.conditionals.base import Consulted
-from vaekit.likelihoods.base import Likelihood
-
-LOG_2PI = math.log(2.0 * math.pi)
+from vaekit.likelihoods.scale import LOG_2PI, GivenScale, LearnedScale, SharedScale
 
 
-class SharedScaleNormal(Likelihood):
-    r"""Independent normal values with the context as means and one scale for all of them.
+class NormalFamily(SharedScale):
+    r"""Independent normal values with the context as means and one standard deviation for all of them.
 
     .. math:: -\log p(x|z) = \frac{1}{2 \sigma^2} \|x - \mu\|^2 + D \log \sigma + \tfrac{D}{2} \log 2\pi
 
@@ -28,98 +23,33 @@ class SharedScaleNormal(Likelihood):
     prior: prefer a learned or an optimal scale.
     """
 
-    @property
-    def context_shape(self) -> torch.Size:
-        """One mean for each value."""
-        return self.event_shape
+    log_normaliser = 0.5 * LOG_2PI
+    scale_name = "sigma"
 
-    @property
-    @abstractmethod
-    def scale(self) -> Tensor:
-        """The present scale, shape ()."""
-
-    def forward(self, context: Tensor, model: Consulted) -> Distribution:
-        """Batch (K, B), event `event_shape`, for means of shape (K, B, *event_shape)."""
-        return self._normal(context, self.scale)
-
-    def check(self, low: float, high: float, remedies: Mapping[str, str]) -> None:
-        """Every finite value is in the support."""
-
-    def beginning(self, mean: Tensor) -> Tensor | None:
-        """The mean of the data.
-
-        A fresh decoder puts out noise that depends on z, which costs its square over sigma squared. Left to itself the model
-        first narrows q(z|x) to one point for all data to be rid of it, pays for that in KL, and takes long to come back.
-        """
-        return mean
-
-    @property
-    def parameters_of_note(self) -> Mapping[str, float]:
-        """The present scale, as sigma."""
-        return {"sigma": float(self.scale.detach())}
-
-    def _normal(self, loc: Tensor, scale: Tensor) -> Distribution:
+    def around(self, loc: Tensor, scale: Tensor) -> Distribution:
+        """Independent normals with means (K, B, *event_shape) and one standard deviation."""
         return Independent(TorchNormal(loc, scale, validate_args=False), len(self.event_shape), validate_args=False)
 
 
-class Normal(SharedScaleNormal):
-    """Normal likelihood with a given scale.
+class Normal(GivenScale, NormalFamily):
+    """Normal likelihood with a given standard deviation.
 
     Arguments:
         event_shape: Shape of one example.
         scale: Standard deviation of every value, above 0.
     """
 
-    _like: Tensor
 
-    def __init__(self, event_shape: Sequence[int], scale: float = 1.0) -> None:
-        super().__init__(event_shape)
-        self._scale = positive(scale)
-        self.register_buffer("_like", torch.zeros(()), persistent=False)  # knows device and precision
-
-    @property
-    def scale(self) -> Tensor:
-        """The given scale, in the precision that the module has now and not in the one it was made in."""
-        return torch.full_like(self._like, self._scale)
-
-    @property
-    def constant(self) -> float:
-        r"""All but the squares: :math:`D (\log \sigma + \frac12 \log 2\pi)`."""
-        return self.event_shape.numel() * (math.log(self._scale) + 0.5 * LOG_2PI)
-
-
-class LearnedScaleNormal(SharedScaleNormal):
-    r"""Normal likelihood with one scale learned by gradient.
-
-    :math:`\log \sigma = \log \sigma_0 + 20 \, \theta`. The factor makes an optimizer that normalises its steps, such as Adam, move
-    :math:`\log \sigma` by twenty times the learning rate: one number that all values inform can and should settle faster than
-    the weights, or short runs end long before it has. Plain gradient descent would square the factor: with optimizer=sgd
-    take likelihood=normal_optimal.
+class LearnedScaleNormal(LearnedScale, NormalFamily):
+    """Normal likelihood with one standard deviation learned by gradient.
 
     Arguments:
         event_shape: Shape of one example.
         scale: Standard deviation to start from, above 0.
     """
 
-    GAIN = 20.0
 
-    def __init__(self, event_shape: Sequence[int], scale: float = 1.0) -> None:
-        super().__init__(event_shape)
-        self.start = math.log(positive(scale))
-        self.theta = nn.Parameter(torch.zeros(()))
-
-    @property
-    def scale(self) -> Tensor:
-        """The learned scale."""
-        return (self.start + self.GAIN * self.theta).exp()
-
-    @property
-    def constant(self) -> float:
-        r""":math:`\frac{D}{2} \log 2\pi`."""
-        return 0.5 * self.event_shape.numel() * LOG_2PI
-
-
-class OptimalScaleNormal(SharedScaleNormal):
+class OptimalScaleNormal(NormalFamily):
     r"""Normal likelihood with the scale that maximises it, :math:`\sigma^{*2} = \frac{1}{KBD} \sum (x - \mu)^2`, in closed form.
 
     While training, each batch is scored with its own optimal scale. By the envelope theorem its gradient with respect to the
@@ -168,11 +98,4 @@ class OptimalScaleNormal(SharedScaleNormal):
             optimal = (x - px.mean).square().mean()
             self.variance.lerp_(optimal, 1.0 - self.MOMENTUM)
             self.weight.lerp_(torch.ones_like(self.weight), 1.0 - self.MOMENTUM)
-        return self._normal(px.mean, optimal.sqrt().clamp_min(self.FLOOR))
-
-
-def positive(scale: float) -> float:
-    """`scale`, if it can be a standard deviation."""
-    if not (scale > 0.0 and math.isfinite(scale)):
-        raise ValueError(f"scale is {scale}, expected a standard deviation above 0, for example sigma=0.1.")
-    return float(scale)
+        return self.around(px.mean, optimal.sqrt().clamp_min(self.FLOOR))

@@ -1,9 +1,21 @@
 """Models: how parts make a latent variable model."""
 
-from vaekit.models.factories import flat
+from vaekit.models.factories import flat, growing, residual_growing
 from vaekit.models.hierarchy import Hierarchy, TopDown
 from vaekit.models.level import Level
+from vaekit.models.quantized import quantized
 from vaekit.models.trace import Latent, Trace
 from vaekit.models.vae import VAE
 
-__all__ = ["VAE", "Hierarchy", "Latent", "Level", "TopDown", "Trace", "flat"]
+__all__ = [
+    "VAE",
+    "Hierarchy",
+    "Latent",
+    "Level",
+    "TopDown",
+    "Trace",
+    "flat",
+    "growing",
+    "quantized",
+    "residual_growing",
+]

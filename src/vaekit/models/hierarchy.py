@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -14,6 +15,7 @@ from vaekit.conditionals.base import Conditional, Consulted
 from vaekit.distributions.draw import Draw, draw
 from vaekit.models.level import DrawOnly, FeaturesOnly, Level
 from vaekit.models.trace import Latent
+from vaekit.networks.growing import Growth
 
 Drawing = Callable[[Distribution], Draw]
 
@@ -32,32 +34,49 @@ class Hierarchy(nn.Module, ABC):
     def generate(self, blank: Tensor, model: Consulted, drawing: Drawing = draw) -> Tensor:
         """The final state of a draw from the prior, (K, B, *s). `blank` is an empty state, (K, B, 0)."""
 
+    @abstractmethod
+    def rebuild(self, z: Tensor) -> Tensor:
+        """The final state, (K, B, *s), of given values of all latents, flattened and side by side: (K, B, L)."""
+
+    @abstractmethod
+    def open(self) -> list[Level]:
+        """The levels that take part at present, in ancestral order."""
+
+    def posterior(self, features: Tensor, model: Consulted) -> Distribution:
+        """q of the first latent given features (K, B, *c). No prior is asked, as a prior may be who is asking."""
+        first = self.open()[0]
+        blank = features.new_zeros((*features.shape[:2], 0))
+        q: Distribution = first.posterior(first.join(features, blank), model)
+        return q
+
 
 class TopDown(Hierarchy):
     """Each level's posterior and prior see the state that the levels above have left; the first state has width 0.
 
     Arguments:
         levels: From the top down.
+        growth: Opens the levels one after another; a closed one is skipped. None where all are open from the start.
 
     References:
         | Ladder Variational Autoencoders (Sønderby et al., 2016), section 2.1
         | https://arxiv.org/abs/1602.02282
     """
 
-    def __init__(self, levels: Sequence[Level]) -> None:
+    def __init__(self, levels: Sequence[Level], growth: Growth | None = None) -> None:
         super().__init__()
         names = [level.name for level in levels]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"A hierarchy needs one level or more with different names, received {names}.")
         self.levels = nn.ModuleList(levels)
+        self.growth = growth
 
     def infer(self, features: Tensor, model: Consulted, drawing: Drawing = draw) -> tuple[tuple[Latent, ...], Tensor]:
         """From the top down, each draw feeding the next level."""
         latents = []
         state = features.new_zeros((*features.shape[:2], 0))
-        for level in self._ordered():
+        for level in self.open():
             q = level.posterior(level.join(features, state), model)
-            latent = Latent(level.name, q, level.prior(state, model), drawing(q))
+            latent = Latent(level.name, q, level.prior(level.inform(state), model), drawing(q))
             latents.append(latent)
             state = level.merge(state, latent.draw.value)
         return tuple(latents), state
@@ -65,14 +84,27 @@ class TopDown(Hierarchy):
     def generate(self, blank: Tensor, model: Consulted, drawing: Drawing = draw) -> Tensor:
         """From the top down, each level from its prior."""
         state = blank
-        for level in self._ordered():
-            state = level.merge(state, drawing(level.prior(state, model)).value)
+        for level in self.open():
+            state = level.merge(state, drawing(level.prior(level.inform(state), model)).value)
         return state
 
-    def _ordered(self) -> Iterator[Level]:
-        for level in self.levels:
-            assert isinstance(level, Level)
-            yield level
+    def rebuild(self, z: Tensor) -> Tensor:
+        """Each level takes its share."""
+        state = z.new_zeros((*z.shape[:2], 0))
+        levels = self.open()
+        sizes = [level.event_shape.numel() for level in levels]
+        if z.shape[2:].numel() != sum(sizes):
+            raise ValueError(
+                f"The latents of this model have {sum(sizes)} dimensions in all, received an array of shape {tuple(z.shape[1:])}."
+            )
+        for level, part in zip(levels, torch.split(z.flatten(2), sizes, -1), strict=True):
+            state = level.merge(state, part.reshape(*z.shape[:2], *level.event_shape))
+        return state
+
+    def open(self) -> list[Level]:
+        """The levels that take part, from the top down."""
+        levels = [level for level in self.levels if isinstance(level, Level)]
+        return levels if self.growth is None else levels[: self.growth.stage + 1]
 
 
 def flat(posterior: Conditional, prior: Conditional) -> TopDown:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from vaekit.conditionals.base import Conditional
@@ -31,13 +32,20 @@ class Level(nn.Module):
     Arguments:
         name: Unique in the model.
         posterior: q(z | context), where the context is what `join` returns.
-        prior: p(z | state).
+        prior: p(z | context), where the context is what `inform` returns.
         join: (features, state) -> context of the posterior.
         merge: (state, z) -> next state.
+        inform: state -> context of the prior; the state itself where it is None.
     """
 
     def __init__(
-        self, name: str, posterior: Conditional, prior: Conditional, join: nn.Module, merge: nn.Module
+        self,
+        name: str,
+        posterior: Conditional,
+        prior: Conditional,
+        join: nn.Module,
+        merge: nn.Module,
+        inform: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if posterior.event_shape != prior.event_shape:
@@ -47,3 +55,9 @@ class Level(nn.Module):
             )
         self.name, self.posterior, self.prior = name, posterior, prior
         self.join, self.merge = join, merge
+        self.inform = nn.Identity() if inform is None else inform
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape of the latent."""
+        return self.posterior.event_shape

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, kl_divergence
 
 from vaekit.distributions.draw import Draw
 
@@ -42,6 +42,24 @@ class Latent:
 
     def kl(self) -> Tensor:
         """KL(q || p), nats, shape (K, B): analytic where torch knows it, else the log-ratio at the draw."""
+        return self._kl
+
+    def kl_per_dimension(self) -> Tensor:
+        """KL of each latent dimension, nats, shape (K, B, L), where posterior and prior are independent over dimensions.
+
+        Other latents, such as flows, give each of their dimensions an equal share of the whole.
+        """
+        if isinstance(self.q, Independent) and isinstance(self.p, Independent):
+            try:
+                return kl_divergence(self.q.base_dist, self.p.base_dist).flatten(2)
+            except NotImplementedError:
+                pass
+        size = self.q.event_shape.numel()
+        return (self.kl() / size)[..., None].expand(*self.q.batch_shape, size)
+
+    @cached_property
+    def _kl(self) -> Tensor:
+        # several terms of an objective may ask
         try:
             return kl_divergence(self.q, self.p)
         except NotImplementedError:
@@ -56,11 +74,13 @@ class Trace:
         x: The data, shape (B, *x).
         px: p(x|z), batch (K, B), event (*x).
         latents: In ancestral order; one for a flat model.
+        decoder: What made px of the latents, for terms that penalise its weights.
     """
 
     x: Tensor
     px: Distribution
     latents: tuple[Latent, ...]
+    decoder: nn.Module | None = None
 
     @cached_property
     def log_px(self) -> Tensor:

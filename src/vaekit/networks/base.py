@@ -35,8 +35,8 @@ class Network(nn.Module, ABC):
         self.in_shape, self.out_shape = torch.Size(in_shape), torch.Size(out_shape)
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """From (*, *in_shape) to (*, *out_shape)."""
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """From (*, *in_shape) to (*, *out_shape). `context`, what the examples are conditioned on, most networks leave aside."""
 
     def begin_at(self, output: Tensor) -> None:
         """Let the untrained network put out nearly `output`, (*out_shape), for any input; one that cannot stays as it is."""

@@ -14,6 +14,7 @@ from vaekit.networks.base import BEGINNING_SHARE, Network, check_image_shape, ch
 from vaekit.networks.base import activation as act
 from vaekit.networks.fold import folded
 from vaekit.networks.linear import Linear
+from vaekit.networks.norm import Norm, of_channels, of_features
 
 
 class ConvEncoder(Network):
@@ -24,7 +25,8 @@ class ConvEncoder(Network):
         out_shape: Shape of one output.
         channels: Channels after each halving, from the image inwards.
         hidden_dim: Width of the fully connected layer after the convolutions.
-        activation: As for `MLP`.
+        activation: As for `MLP`, except swiglu.
+        norm: As for `MLP`: before each activation. "layer" normalises all values of an image together.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class ConvEncoder(Network):
         channels: Sequence[int] = (32, 64),
         hidden_dim: int = 400,
         activation: str = "relu",
+        norm: Norm = "none",
     ) -> None:
         super().__init__(in_shape, out_shape)
         check_image_shape(in_shape, "an input")
@@ -41,11 +44,12 @@ class ConvEncoder(Network):
         shapes = pyramid(in_shape, channels)
         layers: list[nn.Module] = []
         for (before, _, _), (after, _, _) in pairwise(shapes):
-            layers += [nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1), act(activation)]
-        layers += [nn.Flatten(), Linear(size(shapes[-1]), hidden_dim), act(activation)]
+            convolution = nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1)
+            layers += [convolution, *of_channels(norm, after), act(activation)]
+        layers += [nn.Flatten(), Linear(size(shapes[-1]), hidden_dim), *of_features(norm, hidden_dim), act(activation)]
         self.layers = nn.Sequential(*layers, Linear(hidden_dim, size(out_shape)))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, C, H, W) to (*, *out_shape)."""
         return folded(self.layers, x, 3).view(*x.shape[:-3], *self.out_shape)
 
@@ -60,7 +64,8 @@ class ConvDecoder(Network):
         out_shape: (C, H, W) of the output, any sizes from 1.
         channels: Channels from the smallest image outwards.
         hidden_dim: Width of the first fully connected layer.
-        activation: As for `MLP`.
+        activation: As for `MLP`, except swiglu.
+        norm: As for `MLP`: before each activation. "layer" normalises all values of an image together.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class ConvDecoder(Network):
         channels: Sequence[int] = (64, 32),
         hidden_dim: int = 400,
         activation: str = "relu",
+        norm: Norm = "none",
     ) -> None:
         super().__init__(in_shape, out_shape)
         check_image_shape(out_shape, "an output")
@@ -78,12 +84,13 @@ class ConvDecoder(Network):
         layers: list[nn.Module] = [
             nn.Flatten(),
             Linear(size(in_shape), hidden_dim),
+            *of_features(norm, hidden_dim),
             act(activation),
             Linear(hidden_dim, size(shapes[0])),
             nn.Unflatten(1, shapes[0]),
         ]
         for before, after in pairwise(shapes):
-            layers += [act(activation), Doubling(before[0], after)]
+            layers += [*of_channels(norm, before[0]), act(activation), Doubling(before[0], after)]
         self.layers = nn.Sequential(*layers)
 
     @torch.no_grad()
@@ -95,7 +102,7 @@ class ConvDecoder(Network):
         last.conv.bias.copy_(output.mean((1, 2)))
         last.conv.weight.mul_(BEGINNING_SHARE)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, *in_shape) to (*, C, H, W)."""
         return folded(self.layers, x, len(self.in_shape))
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 import torch
@@ -16,12 +17,32 @@ from vaekit.models.trace import Trace
 from vaekit.schedules import Annealed, Schedule, annealed
 
 
+class Role(StrEnum):
+    """What the nats of a term are, for whoever adds them up."""
+
+    DISTORTION = "distortion"  # -E log p(x|z)
+    RATE = "rate"  # KL(q(z|x) || p(z))
+    BOUND = "bound"  # minus a bound on log p(x), as one term
+    OTHER = "other"
+
+
 class Term(nn.Module, ABC):
-    """A function of a trace, in nats per example: summed over event dimensions, and to be minimised."""
+    """A function of a trace, in nats per example: summed over event dimensions, and to be minimised.
+
+    Attributes:
+        role: What its nats are.
+    """
+
+    role: Role = Role.OTHER
 
     @abstractmethod
     def forward(self, trace: Trace) -> Tensor:
-        """Nats, shape (B,), or () for a term that is about the batch as a whole."""
+        """What is minimised: nats, shape (B,), or () for a term that is about the batch as a whole."""
+
+    def nats(self, trace: Trace) -> Tensor:
+        """What is measured and logged. Another number than what is minimised only for wrappers, which give that of their term."""
+        value: Tensor = self(trace)
+        return value
 
     def elements(self, trace: Trace) -> int:
         """How many numbers of one example the term sums over."""
@@ -61,13 +82,15 @@ class Loss:
 
     Attributes:
         total: What is minimised, shape ().
-        parts: Each term in nats per example, before reduction and weight, shape ().
-        coefficients: What each part is multiplied by in the total.
+        parts: Each term in nats per example as it was measured, before wrappers, reduction and weight, shape ().
+        coefficients: What each term is multiplied by in the total.
+        roles: What each part is.
     """
 
     total: Tensor
     parts: Mapping[str, Tensor]
     coefficients: Mapping[str, Tensor]
+    roles: Mapping[str, Role] = field(default_factory=dict)
 
 
 class Objective(nn.Module):
@@ -104,10 +127,32 @@ class Objective(nn.Module):
 
     def forward(self, trace: Trace) -> Loss:
         """The loss of a traced batch."""
-        parts = {name: term(trace).mean() for name, term in self.terms.items()}
+        values = {name: term(trace) for name, term in self.named_terms().items()}
         coefficients = self.coefficients(trace)
-        total = torch.stack([coefficients[name] * part for name, part in parts.items()]).sum()
-        return Loss(total, parts, coefficients)
+        total = torch.stack([coefficients[name] * value.mean() for name, value in values.items()]).sum()
+        parts = {
+            name: values[name].mean() if _is_plain(term) else term.nats(trace).detach().mean()
+            for name, term in self.named_terms().items()
+        }
+        return Loss(total, parts, coefficients, self.roles)
+
+    def named_terms(self) -> dict[str, Term]:
+        """The terms by name."""
+        return {name: term for name, term in self.terms.items() if isinstance(term, Term)}
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """What the nats of each term are."""
+        return {name: term.role for name, term in self.named_terms().items()}
+
+    def having(self, role: Role) -> list[str]:
+        """Names of the terms with this role."""
+        return [name for name, own in self.roles.items() if own is role]
+
+    @property
+    def plain(self) -> bool:
+        """Whether the total is just the weighted sum of what is measured: no term minimises something else than its nats."""
+        return all(_is_plain(term) for term in self.named_terms().values())
 
     def coefficients(self, trace: Trace) -> dict[str, Tensor]:
         """Weight over divisor of each term, at the present step."""
@@ -122,3 +167,7 @@ class Objective(nn.Module):
         term = self.terms[name]
         assert isinstance(term, Term)
         return self.reduction(term, trace)
+
+
+def _is_plain(term: Term) -> bool:
+    return type(term).nats is Term.nats

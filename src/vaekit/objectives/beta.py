@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from vaekit.models.trace import Trace
-from vaekit.objectives.base import Objective
-from vaekit.objectives.kl import KL, MonteCarloKL
-from vaekit.objectives.reconstruction import Reconstruction
+from vaekit.objectives.base import Objective, Role
 
 
 def effective_beta(objective: Objective, trace: Trace) -> float | None:
@@ -18,9 +16,9 @@ def effective_beta(objective: Objective, trace: Trace) -> float | None:
         trace: Any trace of the model; only shapes are read.
 
     Returns:
-        The ratio, or None where the objective lacks one of the two terms.
+        The ratio, or None where the objective lacks one of the two terms, or holds one to a target instead of weighing it.
     """
     coefficients = objective.coefficients(trace)
-    reconstruction = sum(float(coefficients[n]) for n, t in objective.terms.items() if isinstance(t, Reconstruction))
-    kl = [float(coefficients[n]) for n, t in objective.terms.items() if isinstance(t, (KL, MonteCarloKL))]
-    return sum(kl) / reconstruction if kl and reconstruction else None
+    reconstruction = sum(float(coefficients[name]) for name in objective.having(Role.DISTORTION))
+    kl = [float(coefficients[name]) for name in objective.having(Role.RATE)]
+    return sum(kl) / reconstruction if kl and reconstruction and objective.plain else None

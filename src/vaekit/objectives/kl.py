@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from vaekit.models.trace import Trace
-from vaekit.objectives.base import Term
+from vaekit.objectives.base import Role, Term
 
 
 class _Divergence(Term):
     """What both estimators share: they sum over all latent dimensions."""
+
+    role = Role.RATE
 
     def elements(self, trace: Trace) -> int:
         """Latent dimensions."""

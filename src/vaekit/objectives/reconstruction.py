@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vaekit.models.trace import Trace
-from vaekit.objectives.base import Term
+from vaekit.objectives.base import Role, Term
 
 
 class Reconstruction(Term):
@@ -15,6 +15,8 @@ class Reconstruction(Term):
         | Auto-Encoding Variational Bayes (Kingma and Welling, 2014), equation 7
         | https://arxiv.org/abs/1312.6114
     """
+
+    role = Role.DISTORTION
 
     def forward(self, trace: Trace) -> Tensor:
         """Nats, shape (B,)."""
