@@ -138,12 +138,29 @@ def test_weights_of_the_users_own_terms_can_be_named() -> None:
     assert compose(["objective.weights.recon=2"]).objective.weights.recon == 2
 
 
+# what a choice needs beside it: a path, or the model that brings a key
+BESIDE = {
+    "array": ["data.path=x"],
+    "images": ["data.path=x"],
+    "celeba": ["data.path=x"],
+    "conditioned": ["model=cvae"],
+    "growing": ["model=progressive"],
+    "categorical": ["model=categorical"],
+    "uniform_categorical": ["model=categorical"],
+}
+
+
+def test_a_part_that_needs_a_model_says_which() -> None:
+    with pytest.raises(ConfigError, match="needs the key 'condition', which model=cvae brings; choose it too"):
+        resolve(compose(["network=conditioned"]), (1, 8, 8))
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_choice_composes_and_resolves_to_plain_data(group: str) -> None:
     if not choices(group):
         pytest.skip("nothing to choose yet")
     for choice in choices(group):
-        overrides = [f"{group}={choice}", *(["data.path=x"] if choice in ("array", "images") else [])]
+        overrides = [f"{group}={choice}", *BESIDE.get(choice, [])]
         config = resolve(compose(overrides), (1, 8, 8))
         assert yaml.safe_load(yaml.safe_dump(config)) == config
         assert "${" not in str(config)

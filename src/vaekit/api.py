@@ -14,18 +14,20 @@ from typing import Any
 import torch
 
 from vaekit._version import __version__
-from vaekit.builder import build, complete
-from vaekit.compose import compose, data_node, resolve
+from vaekit.builder import build
+from vaekit.compose import compose, data_node
 from vaekit.data import Dataset
 from vaekit.errors import TrainingError
+from vaekit.evaluation.encoded import fit_priors
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.units import Estimate
 from vaekit.gallery import draw_gallery
 from vaekit.objectives import MeanReduction
-from vaekit.recipe import beta_of, make_session, open_data, validate
+from vaekit.recipe import beta_of, make_session, open_data, resolved, validate
 from vaekit.report import write_page
 from vaekit.runs import Run, evaluate
 from vaekit.schedules import advance, last_end
+from vaekit.snapshots import Snapshots, Stages, animate
 from vaekit.training import Plan, fit
 from vaekit.training.callbacks import Checkpoints, Interrupted, Rows, Validation
 from vaekit.training.checkpoint import clean, latest, latest_step, save
@@ -70,7 +72,7 @@ def train(
     composed = compose(overrides, None if config_dir is None else Path(config_dir))
     device = select(composed.device)
     dataset = open_data(data_node(composed)).to(device)
-    config = complete(resolve(composed, dataset.event_shape))
+    config = resolved(composed, dataset)
     session = make_session(config, dataset, device)
     folder = RunFolder.create(Path(config["output_dir"]), str(config["name"]), config)
     folder.write_environment(
@@ -146,8 +148,11 @@ def _finish(run: Run, session: Session, shown: list[Callback]) -> None:
     folder = run.folder
     _train(folder, run.config, run.dataset, session, shown)
     folder.write_model(session.best.weights)
+    if fit_priors(run.model, run.dataset.train, run.plan):
+        folder.write_model(run.model.state_dict())
     _measure(run, session)
     draw_gallery(folder.figures, run.model, run.dataset, run.plan, session.history.rows)
+    animate(folder.frames, folder.figures / "training.gif")
     seconds = float(folder.environment().get("seconds", 0.0)) + time.monotonic() - began
     folder.write_environment(seconds=round(seconds, 1), finished=_now(), best_epoch=session.best.epoch)
     write_page(folder.path)
@@ -166,6 +171,8 @@ def _train(
     callbacks: list[Callback] = [
         Validation(session, lambda: validate(session, dataset, evaluation)),
         Rows(folder.append_row),
+        Snapshots(folder.frames, session.model, dataset, evaluation),
+        Stages(folder.figures, session.model, dataset, evaluation),
         *shown,
         Checkpoints(put_down, plan.checkpoint_seconds),
     ]

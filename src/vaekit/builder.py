@@ -25,7 +25,10 @@ PACKAGES = (
     "networks", "conditionals", "priors", "likelihoods", "models", "objectives", "schedules", "data", "training", "evaluation",
 )  # fmt: skip
 # functions that make a part; every other function of these packages does something, and a config may not ask for that
-FACTORIES = ("data.array", "data.images", "data.named", "models.flat")
+FACTORIES = (
+    *("data.array", "data.celeba", "data.images", "data.named"),
+    *("models.flat", "models.growing", "models.quantized", "models.residual_growing"),
+)
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
 
 _LARGEST = sys.float_info.max
@@ -194,6 +197,14 @@ def _argument(child: Any, hint: Any, where: str) -> Any:
 
 
 def _made(child: Mapping[str, Any], hint: Any, where: str, /, **completing: Any) -> Any:
+    kind = child["kind"]
+    if lacking := sorted(set(completing) - set(arguments(kind, where))):
+        package = str(kind).partition(".")[0]
+        fitting = [one for one in kinds() if one.startswith(f"{package}.") and set(completing) <= set(arguments(one))]
+        expected = f"; expected {' or '.join(fitting)}" if fitting else ""
+        raise ConfigError(
+            f"{where}.kind is {kind!r}, which does not fit this model: it takes no {lacking[0]}{expected}."
+        )
     value = build(child, where=where, **completing)
     if not _fits(value, hint):
         raise ConfigError(f"{where}.kind is {child['kind']!r}, expected {_said(hint)}.")

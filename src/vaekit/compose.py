@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -15,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from vaekit.errors import ConfigError, closest
@@ -49,7 +50,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> DictCon
     values = {text: o for text, o in parsed.items() if o.key_or_group not in GROUPS}
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     base = _hydra([*choices, *search])
-    settings = [_addressed(text, override, base) for text, override in values.items()]
+    settings = [word for text, override in values.items() for word in _addressed(text, override, base)]
     config = _hydra([*choices, *search, *settings])
     _refuse_resolvers(config)
     _check_texts(config)
@@ -67,8 +68,22 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> DictCon
     return config
 
 
-def resolve(config: DictConfig, event_shape: Sequence[int]) -> dict[str, Any]:
-    """The configuration as plain dictionaries, now that the shape of the data is known.
+def resolve(
+    config: DictConfig,
+    event_shape: Sequence[int],
+    *,
+    examples: int = 1,
+    num_classes: int = 0,
+    levels: int | None = None,
+) -> dict[str, Any]:
+    """The configuration as plain dictionaries, now that the data are known.
+
+    Arguments:
+        config: As `compose` gave it.
+        event_shape: Shape of one example.
+        examples: In the training split.
+        num_classes: Of the labels, 0 where there are none.
+        levels: Of discrete values, None for continuous ones.
 
     Raises:
         ConfigError: If an interpolation or a required value is open, or `input_dim` is not that of the data.
@@ -82,6 +97,10 @@ def resolve(config: DictConfig, event_shape: Sequence[int]) -> dict[str, Any]:
             f"({' x '.join(map(str, event_shape))}). Leave it out: it is read from the data."
         )
     config.input_dim = values
+    config.num_classes, config.levels = num_classes, levels
+    if "growth_epochs" in config:
+        config.growth_epochs = _growth_epochs(config)
+    config.steps_per_epoch = _batches(examples, config.training.get("batch_size"))
     return _plain(config)
 
 
@@ -102,9 +121,34 @@ def choices(group: str, folders: Sequence[Path] = (CONF,)) -> list[str]:
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
+def _batches(examples: int, batch_size: Any) -> int:
+    if batch_size is None:  # left to the constructor
+        from vaekit.builder import arguments
+
+        batch_size = arguments("training.Plan")["batch_size"].default
+    # what is no batch size is refused with its own words when the plan is built
+    return -(-examples // batch_size) if isinstance(batch_size, int) and batch_size > 0 else 1
+
+
+def _growth_epochs(config: DictConfig) -> int:
+    """Epochs of all stages of a growing model together."""
+    from vaekit.networks.growing import resolutions  # loads torch
+
+    numbers = {name: config[name] for name in ("start_res", "final_res", "epochs_per_stage")}
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"{name} is {value!r}, expected a whole number of 1 or more.")
+    try:
+        return len(resolutions(config.start_res, config.final_res)) * int(config.epochs_per_stage)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def _plain(config: DictConfig) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except InterpolationKeyError as error:
+        raise ConfigError(_lacking(error)) from error
     except OmegaConfBaseException as error:
         raise ConfigError(_one_line(error)) from error
     assert isinstance(plain, dict)
@@ -157,12 +201,18 @@ def _hydra(overrides: list[str]) -> DictConfig:
         GlobalHydra.instance().hydra = users
 
 
-def _addressed(text: str, override: Override, config: DictConfig) -> str:
-    """The override in Hydra's words: a `+` before a key that the node's constructor knows and the YAML leaves to its default."""
+def _addressed(text: str, override: Override, config: DictConfig) -> list[str]:
+    """The override in Hydra's words.
+
+    A `+` before a key that the node's constructor knows and the YAML leaves to its default. A whole node, with its kind, takes the
+    place of the old one: Hydra would mix their arguments.
+    """
     text = text.lstrip("+")  # Hydra's own `+` would add any key, a misspelt one as well
     key = override.key_or_group
     if key in _keys(config):
-        return text
+        value = override.value()
+        whole = isinstance(value, dict) and "kind" in value
+        return [f"~{key}", f"+{text}"] if whole else [text]
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else None
     if isinstance(node, DictConfig) and "kind" in node:
@@ -170,14 +220,35 @@ def _addressed(text: str, override: Override, config: DictConfig) -> str:
 
         valid = set(arguments(node.kind, parent)) - {"self"}
         if name in valid:
-            return f"+{text}"
+            return [f"+{text}"]
         raise ConfigError(
             f"{text}: {parent} ({node.kind}) has no argument {name!r}{closest(name, {*valid, *map(str, node)})}"
         )
     if isinstance(node, DictConfig) and _is_free(parent):
-        return f"+{text}"
+        return [f"+{text}"]
     valid = {*_keys(config), *GROUPS}
+    owners = _models_with(key)
+    if owners:
+        raise ConfigError(
+            f"{text}: {key} belongs to {' and '.join(f'model={owner}' for owner in owners)}; choose one of them too."
+        )
     raise ConfigError(f"{text}: there is no key {key!r}{closest(key, valid)}")
+
+
+def _models_with(key: str) -> list[str]:
+    """The models whose files bring a root key of this name."""
+    files = sorted((CONF / "model").glob("*.yaml"))
+    return [file.stem for file in files if key in (yaml.safe_load(file.read_text("utf-8")) or {})]
+
+
+def _lacking(error: InterpolationKeyError) -> str:
+    """A part that needs a key which only some models bring."""
+    found = re.search(r"key '(\w+)' not found", str(error))
+    owners = _models_with(found[1]) if found else []
+    if not found or not owners:
+        return _one_line(error)
+    models = " and ".join(f"model={owner}" for owner in owners)
+    return f"{error.full_key} needs the key {found[1]!r}, which {models} brings; choose it too."
 
 
 def _is_free(parent: str) -> bool:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vaekit import report
-from vaekit.errors import ConfigError
+from vaekit.data import Dataset
+from vaekit.errors import ConfigError, closest
 from vaekit.evaluation import pictures
 from vaekit.evaluation.passes import batches, encodings, measuring
+from vaekit.evaluation.walks import Walk, interpolate, traverse
 from vaekit.files import write_atomically
-from vaekit.gallery import draw_reconstructions
+from vaekit.gallery import draw_reconstructions, draw_walk
 from vaekit.runs import Run
 
 # a picture of more is no picture
 _SHOWN = 100
 
 
-def write_samples(run: Run, path: Path, count: int, seed: int, *, noise: bool) -> tuple[Path, Path]:
+def write_samples(
+    run: Run, path: Path, count: int, seed: int, *, noise: bool, label: str | None = None
+) -> tuple[Path, Path]:
     """Write `count` samples, (n, *x), as .npy, and a picture of the first hundred beside it.
 
     Arguments:
@@ -30,6 +36,7 @@ def write_samples(run: Run, path: Path, count: int, seed: int, *, noise: bool) -
         count: At least 1.
         seed: The same seed gives the same samples.
         noise: Draw from p(x|z) rather than take its mean.
+        label: The class that a conditional model draws, by name or number; None for the conditions of the data in turn.
 
     Returns:
         The two paths.
@@ -39,7 +46,7 @@ def write_samples(run: Run, path: Path, count: int, seed: int, *, noise: bool) -
     if not 0 <= seed < 2**64:
         raise ConfigError(f"--seed is {seed}, expected a number from 0 to 2**64 - 1.")
     draw = pictures.noisy_samples if noise else pictures.samples
-    samples = draw(run.model, count, seed).numpy()
+    samples = draw(run.model, count, seed, context(run, count, label)).numpy()
     _write_array(path, samples)
     picture = path.with_suffix(".png")
     data = run.dataset
@@ -51,10 +58,115 @@ def write_reconstructions(run: Run, path: Path, split: str) -> tuple[Path, Path]
     """Write the reconstructions of a whole split, (N, *x), as .npy, and a picture of the first ten beside it."""
     data = run.dataset.split(split)
     with measuring(run.model):
-        parts = [run.model.reconstruct(batch.x).cpu() for batch in batches(data, run.plan)]
+        parts = [run.model.reconstruct(batch.x, batch.context).cpu() for batch in batches(data, run.plan)]
     _write_array(path, torch.cat(parts).numpy())
     picture = path.with_suffix(".png")
     draw_reconstructions(picture, run.model, run.dataset, run.plan, split)
+    return path, picture
+
+
+def write_traversal(
+    run: Run,
+    path: Path,
+    split: str,
+    *,
+    index: int | None = None,
+    dims: int | None = None,
+    steps: int = 11,
+    extent: tuple[float, float] | None = None,
+    label: str | None = None,
+) -> tuple[Path, Path]:
+    """Write what varying one latent dimension at a time decodes to, (R, S, *x), as .npy, and a picture of it beside it.
+
+    Arguments:
+        run: A finished training.
+        path: Ends in .npy.
+        split: train, validation or test.
+        index: Start from the code of this example; None for the mean of the prior.
+        dims: How many dimensions, those with the largest KL first.
+        steps: Values of each.
+        extent: The first and the last of them; None for the quantiles of the codes.
+        label: What a conditional model decodes, by name or number.
+
+    Returns:
+        The two paths.
+    """
+    told = context(run, 1, label) if index is None or label is not None else None
+    walk = traverse(
+        run.model, run.dataset.split(split), run.plan, index=index, dims=dims, steps=steps, extent=extent, context=told
+    )  # fmt: skip
+    return _write_walk(run, path, walk)
+
+
+def write_interpolation(
+    run: Run,
+    path: Path,
+    split: str,
+    first: int,
+    last: int,
+    *,
+    modes: Sequence[str],
+    steps: int,
+    label: str | None = None,
+) -> tuple[Path, Path]:
+    """Write the way from one example's code to another's, decoded, (modes, S, *x), as .npy, and a picture of it beside it.
+
+    Arguments:
+        run: A finished training.
+        path: Ends in .npy.
+        split: train, validation or test.
+        first: Position of the example to start from.
+        last: Position of the other.
+        modes: linear, spherical, or both.
+        steps: Codes on the way, with both ends.
+        label: What a conditional model decodes, by name or number; None for the class of the first example.
+
+    Returns:
+        The two paths.
+    """
+    told = None if label is None else context(run, 1, label)
+    walk = interpolate(
+        run.model, run.dataset.split(split), run.plan, first, last, modes=modes, steps=steps, context=told
+    )  # fmt: skip
+    return _write_walk(run, path, walk)
+
+
+def context(run: Run, count: int, label: str | None) -> Tensor | None:
+    """What a conditional model is told of `count` examples, and None for any other model.
+
+    Arguments:
+        run: A finished training.
+        count: How many rows.
+        label: A class, by name or number; None for the conditions of the data in turn.
+
+    Raises:
+        ConfigError: If there is a label but the model has no use for it, or there is no such class.
+    """
+    data = run.dataset
+    if not run.model.conditional:
+        if label is not None:
+            raise ConfigError(f"--label is {label!r}, but this model is not conditional; train one with model=cvae.")
+        return None
+    if label is None:
+        return data.contexts(count)
+    if data.train.conditions is not None:
+        raise ConfigError(f"--label is {label!r}, but this model is conditioned on numbers and not on classes.")
+    return torch.full((count,), _class(data, label), device=run.device)
+
+
+def _class(data: Dataset, label: str) -> int:
+    names = list(data.class_names) or [str(number) for number in range(data.num_classes)]
+    if label in names:
+        return names.index(label)
+    if label.isdecimal() and int(label) < data.num_classes:
+        return int(label)
+    raise ConfigError(f"there is no class {label!r}{closest(label, names)}")
+
+
+def _write_walk(run: Run, path: Path, walk: Walk) -> tuple[Path, Path]:
+    _write_array(path, walk.images.numpy())
+    picture = path.with_suffix(".png")
+    draw_walk(picture, walk, run.dataset)
     return path, picture
 
 

@@ -6,21 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaekit.builder import build, build_model
+from vaekit.builder import build, build_model, complete
+from vaekit.compose import resolve
+from vaekit.conditionals.base import Conditional
 from vaekit.data import Dataset
 from vaekit.data.stream import Stream
+from vaekit.distributions.noise import PerExample, use
 from vaekit.errors import ConfigError
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.passes import batches, measuring
 from vaekit.evaluation.rate_distortion import bound_terms
-from vaekit.likelihoods.normal import SharedScaleNormal
+from vaekit.likelihoods.base import Values
 from vaekit.models.vae import VAE
 from vaekit.networks import Network
 from vaekit.objectives import Objective, effective_beta
-from vaekit.schedules import last_end
+from vaekit.objectives.base import Role
+from vaekit.schedules import advance, last_end
 from vaekit.training import Plan, sole_player
 from vaekit.training.device import Generators, thread_count
 from vaekit.training.history import History, Row
@@ -28,6 +33,8 @@ from vaekit.training.session import Session
 
 # the validation noise of every epoch is the same, so that epochs differ by their weights alone
 VALIDATION_SEED = 1
+# training examples that parts which start from the data are shown
+_LOOK = 2000
 
 
 def open_data(node: Mapping[str, Any]) -> Dataset:
@@ -56,6 +63,7 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
     with generators.borrowed():
         model, objective = build_model(config).to(device), build_objective(config).to(device)
     _check(config, dataset, model)
+    _check_objective(config, objective, model)
     _begin(model, dataset)
     players = [
         sole_player(
@@ -63,9 +71,11 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
         )
     ]
     stream = Stream(dataset.train, plan.batch_size, seed_of(config))
-    _check_schedules(objective, plan.epochs * stream.steps_per_epoch)
-    history = History(constant=0.0 if plan.include_const else model.likelihood.constant)
+    _check_schedules(nn.ModuleList([model, objective]), plan.epochs * stream.steps_per_epoch)
+    kept = plan.include_const or not objective.plain  # a term held to a target is not the sum of its parts
+    history = History(constant=0.0 if kept else model.likelihood.constant)
     session = Session(model, objective, players, stream, generators, history, dataset.fingerprint(), config)
+    session.samples = plan.samples
     session.threads = thread_count(_flops(session, plan))
     return session
 
@@ -90,19 +100,33 @@ def seed_of(config: Mapping[str, Any]) -> int:
     return seed
 
 
-def validate(session: Session, dataset: Dataset, plan: EvaluationPlan) -> Row:
-    """Numbers on the validation split after an epoch: the bound's two parts, the ELBO, and the loss with the present weights.
+def validate(session: Session, dataset: Dataset, plan: EvaluationPlan) -> tuple[Row, float]:
+    """Numbers on the validation split after an epoch, and the score that chooses the best weights.
 
-    They are evaluated numbers: the likelihood's constant is in all of them, whatever the training loss leaves out.
+    The bound's two parts, the ELBO, and the loss with the present weights where it is made of these alone. They are evaluated
+    numbers: the likelihood's constant is in all of them, whatever the training loss leaves out. The score is the ELBO; for an
+    objective that is one importance-weighted bound it is that bound with as many samples as in training; for a model whose
+    ELBO bounds nothing, a plain autoencoder, it is the reconstruction.
     """
-    single = EvaluationPlan(plan.batch_size, 1, VALIDATION_SEED)
+    objective, bounded = session.objective, session.model.bounded
+    weighted = bool(objective.having(Role.BOUND))
+    single = EvaluationPlan(plan.batch_size, session.samples if weighted else 1, VALIDATION_SEED)
     terms = bound_terms(session.model, dataset.validation, single)
-    reconstruction, kl = float(terms.distortion.mean()), float(terms.rate.mean())
-    row = {"val/recon_loss": reconstruction, "val/kl_loss": kl, "val/elbo": -(reconstruction + kl)}
-    coefficients = _coefficients(session)
-    if {"recon", "kl"} == set(coefficients):
-        row = {"val/loss": coefficients["recon"] * reconstruction + coefficients["kl"] * kl, **row}
-    return row
+    measured = {Role.DISTORTION: float(terms.distortion.mean())}
+    row = {"val/recon_loss": measured[Role.DISTORTION]}
+    score = -measured[Role.DISTORTION]
+    if bounded:
+        measured[Role.RATE] = float(terms.rate.mean())
+        measured[Role.BOUND] = -float(terms.importance.mean())
+        score = -(measured[Role.DISTORTION] + measured[Role.RATE])
+        row |= {"val/kl_loss": measured[Role.RATE], "val/elbo": score}
+    if bounded and weighted:
+        score = -measured[Role.BOUND]
+        row[f"val/iwae_{session.samples}"] = score
+    if objective.plain and set(objective.roles.values()) <= set(measured):
+        coefficients = _coefficients(session)
+        row["val/loss"] = sum(coefficients[name] * measured[role] for name, role in objective.roles.items())
+    return row, score
 
 
 def beta_of(session: Session) -> float | None:
@@ -115,7 +139,8 @@ def _coefficients(session: Session) -> dict[str, float]:
 
 
 def _flops(session: Session, plan: Plan) -> float:
-    """Floating point operations of a training step: forward, and twice as many backward."""
+    """Floating point operations of a training step of the model in its final form: forward, and twice as many backward."""
+    advance(session.model, last_end(session.model))
     with FlopCounterMode(display=False) as counter:
         _tiny_trace(session)
     return 3.0 * float(counter.get_total_flops()) * session.stream.batch_size * plan.samples
@@ -126,13 +151,23 @@ def _tiny_trace(session: Session) -> Any:
     weight = next(model.parameters())
     with torch.no_grad(), session.generators.untouched():
         mode = model.training
-        trace = model.eval()(torch.zeros(1, *model.event_shape, dtype=weight.dtype, device=weight.device))
+        first = session.stream.split.batch(torch.zeros(1, dtype=torch.int64, device=weight.device))
+        trace = model.eval()(first.x.to(weight.dtype), context=first.context)
         model.train(mode)
     return trace
 
 
 def _begin(model: VAE, dataset: Dataset) -> None:
-    """Let the decoder begin where the likelihood wants it to."""
+    """Let the parts that start from the data look at them, and the decoder begin where the likelihood wants it to."""
+    # at random: folders of images are sorted by class
+    chosen = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:_LOOK].to(
+        dataset.train.stored.device
+    )
+    with measuring(model), use(PerExample(0, chosen)):
+        examples = dataset.train.batch(chosen).x
+    for part in model.modules():
+        if isinstance(part, Conditional):
+            part.begin(examples)
     if not isinstance(model.decoder, Network) or model.likelihood.beginning(torch.zeros(model.event_shape)) is None:
         return
     total = torch.zeros(model.event_shape, dtype=torch.float64)
@@ -145,15 +180,44 @@ def _begin(model: VAE, dataset: Dataset) -> None:
     model.decoder.begin_at(output)
 
 
+def resolved(composed: DictConfig, dataset: Dataset) -> dict[str, Any]:
+    """The configuration of a training on these data: what the data alone know is filled in, and every default written out."""
+    config: dict[str, Any] = complete(
+        resolve(
+            composed,
+            dataset.event_shape,
+            examples=len(dataset.train),
+            num_classes=dataset.num_classes,
+            levels=dataset.levels,
+        )
+    )
+    return config
+
+
 def _check(config: Mapping[str, Any], dataset: Dataset, model: VAE) -> None:
-    if config.get("sigma", 1.0) != 1.0 and not isinstance(model.likelihood, SharedScaleNormal):
+    if config.get("sigma", 1.0) != 1.0 and not model.likelihood.takes_sigma:
         raise ConfigError(
             f"sigma={config['sigma']} has no effect on {config['likelihood']['kind']}; write likelihood=normal too."
         )
     try:
-        model.likelihood.check(dataset.low, dataset.high, dataset.remedies)
+        model.likelihood.check(Values(dataset.low, dataset.high, dataset.levels, dataset.remedies))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _check_objective(config: Mapping[str, Any], objective: Objective, model: VAE) -> None:
+    # a weight that follows beta is equal to it by now
+    beta = config.get("beta", 1.0)
+    if beta != 1.0 and beta not in (config["objective"].get("weights") or {}).values():
+        raise ConfigError(
+            f"beta={beta} has no effect on this objective: none of its weights follows beta; leave it out."
+        )
+    bound = [*objective.having(Role.RATE), *objective.having(Role.BOUND)]
+    if bound and not model.bounded:
+        raise ConfigError(
+            f"The objective's term {bound[0]!r} needs a density q(z|x), and this model has none: write "
+            "objective=reconstruction, or posterior=normal."
+        )
 
 
 def _check_schedules(objective: nn.Module, steps: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from vaekit.builder import arguments, build, build_model
 from vaekit.data import Dataset
 from vaekit.errors import ConfigError, RunError, closest
 from vaekit.evaluation import active_units, bits_per_dimension, bound_estimates, bound_terms, diagnose
+from vaekit.evaluation.codebook import codebook_estimates, codes
 from vaekit.evaluation.doctor import Finding
+from vaekit.evaluation.generation import generation_estimates
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.passes import encodings
 from vaekit.evaluation.units import Estimate
@@ -23,6 +25,7 @@ from vaekit.likelihoods import Bernoulli
 from vaekit.models.vae import VAE
 from vaekit.recipe import open_data
 from vaekit.report import write_page
+from vaekit.schedules import advance, last_end
 from vaekit.training.device import select
 from vaekit.training.history import Row
 from vaekit.training.run import RunFolder
@@ -60,6 +63,7 @@ class Run:
         with torch.random.fork_rng(devices=[]):  # first weights are drawn, and the user's generator is not ours
             model = build_model(self.config)
         _load_weights(model, self.folder.model(), self.path)
+        advance(model, last_end(model))  # weights are kept of a model that has reached its final form
         return model.to(self.device).eval()
 
     @cached_property
@@ -132,13 +136,38 @@ def evaluate(run: Run, split: str = "test", plan: EvaluationPlan | None = None) 
     data = run.dataset.split(split)
     terms = bound_terms(run.model, data, plan)
     metrics = bound_estimates(terms, plan.samples)
+    if run.config["data"].get("resolution") is not None:
+        metrics = {name: _at_resolution(estimate, run.model.event_shape) for name, estimate in metrics.items()}
     for name, value in run.model.likelihood.parameters_of_note.items():
         metrics[name] = Estimate(value, 0.0, "1", 0, "a parameter of the likelihood")
     # bits are of discrete data under a probability; those of a density would hang on the unit of the values
-    if run.dataset.binary and isinstance(run.model.likelihood, Bernoulli):
+    likelihood = run.model.likelihood
+    if likelihood.discrete and "elbo" in metrics and (run.dataset.binary or not isinstance(likelihood, Bernoulli)):
         metrics["bits_per_dim"] = bits_per_dimension(metrics["elbo"], run.model.event_shape.numel())
     metrics["active_units"] = active_units(encodings(run.model, data, plan)[0])
+    codebook = codes(run.model, data, plan)
+    if codebook is not None:
+        metrics |= codebook_estimates(*codebook)
     return metrics
+
+
+def generation(
+    run: Run, split: str = "test", plan: EvaluationPlan | None = None, count: int | None = None
+) -> dict[str, Estimate]:
+    """Numbers about the images that a model makes up, and about its reconstructions: `evaluation.generation`.
+
+    Arguments:
+        run: A finished training on images.
+        split: Whose images they are compared with.
+        plan: How; the run's own by default.
+        count: Generated images; by default as many as the split has, at most 10,000.
+    """
+    return generation_estimates(run.model, run.dataset, split, run.plan if plan is None else plan, count)
+
+
+def _at_resolution(estimate: Estimate, event_shape: torch.Size) -> Estimate:
+    """The images have been padded or resized: their numbers hold at that size and no other."""
+    return replace(estimate, estimator=f"{estimate.estimator}; images at {event_shape[-2]} x {event_shape[-1]} pixels")
 
 
 def evaluation_plan(run: Run, overrides: Sequence[str] = ()) -> EvaluationPlan:
@@ -160,10 +189,12 @@ def evaluation_plan(run: Run, overrides: Sequence[str] = ()) -> EvaluationPlan:
 
 
 def record(run: Run, metrics: Mapping[str, Estimate]) -> None:
-    """Make these the numbers of the run, and write its report anew. What only a training knows, such as beta, stays."""
-    kept = {name: entry for name, entry in run.folder.metrics().items() if name == "effective_beta"}
+    """Make these numbers of the run, beside those of other measurements of the same weights, and write its report anew."""
     fresh = {name: estimate.as_dict() for name, estimate in metrics.items()}
-    run.folder.write_metrics({**fresh, **kept})
+    # one number of draws at a time: a reader should not have to ask which bound is which
+    before = run.folder.metrics().items()
+    others = {name: entry for name, entry in before if name not in fresh and not name.startswith("iwae_")}
+    run.folder.write_metrics({**fresh, **others})
     write_page(run.path)
 
 

@@ -47,7 +47,7 @@ def unfinished(vaekit: Any, tiny: list[str], tmp_path: Path) -> Path:
 def test_the_run_folder_has_the_files_that_scripts_rely_on(run: Path) -> None:
     assert sorted(p.name for p in run.iterdir()) == sorted(
         ["config.yaml", "environment.json", "train.log", "metrics.jsonl", "model.safetensors", "checkpoints", "metrics.json",
-         "figures", "report.html"]
+         "figures", "frames", "report.html"]
     )  # fmt: skip
     figures = {
         "training_losses.png",
@@ -55,6 +55,9 @@ def test_the_run_folder_has_the_files_that_scripts_rely_on(run: Path) -> None:
         "generated_samples.png",
         "latent_space.png",
         "manifold.png",
+        "traversal.png",
+        "interpolation.png",
+        "training.gif",
     }
     assert {p.name for p in (run / "figures").iterdir()} == figures
 
@@ -116,7 +119,14 @@ USES = {
     "output-dir": ("out", "output_dir", "out"),
     "device": ("cpu", "device", "cpu"),
 }
-TO_COME = {"epochs-per-stage", "fadein-ratio", "start-res", "final-res", "base-ch", "min-ch"}
+GROWING_USES: dict[str, tuple[str, str, Any]] = {
+    "epochs-per-stage": ("3", "training.epochs", 6),
+    "fadein-ratio": ("0.25", "architecture.growth.fadein_ratio", 0.25),
+    "start-res": ("8", "architecture.growth.start_res", 8),
+    "final-res": ("16", "architecture.growth.final_res", 16),
+    "base-ch": ("24", "base_ch", 24),
+    "min-ch": ("6", "min_ch", 6),
+}
 
 
 def value_of(overrides: list[str], key: str) -> Any:
@@ -126,11 +136,18 @@ def value_of(overrides: list[str], key: str) -> Any:
     return node
 
 
-def test_every_flag_is_used_below_or_refused_with_a_reason() -> None:
-    assert {flag.name for flag in FLAGS} == set(USES) | TO_COME
-    for name in TO_COME:
-        with pytest.raises(ConfigError, match="belongs to model=progressive"):
-            translate([f"--{name}", "3"])
+def test_every_flag_is_used_below() -> None:
+    assert {flag.name for flag in FLAGS} == set(USES) | set(GROWING_USES)
+
+
+@pytest.mark.parametrize("model", ["progressive", "residual_progressive"])
+@pytest.mark.parametrize(("name", "use"), GROWING_USES.items(), ids=GROWING_USES.keys())
+def test_flags_of_growing_models_belong_to_them(name: str, use: tuple[str, str, Any], model: str) -> None:
+    value, key, wanted = use
+    others = [] if name in ("start-res", "final-res") else ["final_res=8"]
+    assert value_of([*translate(["--model", model, f"--{name}", value]), *others], key) == wanted
+    with pytest.raises(ConfigError, match="belongs to model=progressive and model=residual_progressive"):
+        compose(translate([f"--{name}", value]))
 
 
 @pytest.mark.parametrize(("name", "use"), USES.items(), ids=USES.keys())

@@ -1,5 +1,6 @@
 """The page: what the files say is shown as text, nothing is executed or fetched, and no state of a run breaks it."""
 
+import base64
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vaekit.report import generated_samples, training_losses, write_page
+from vaekit.report import animation, generated_samples, training_losses, write_page
 from vaekit.report.private import without_home
 
 PAYLOADS = [
@@ -78,7 +79,8 @@ def assert_harmless(page):
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     for name, value in page.attributes:
         if name in ("src", "href", "srcset", "action", "data", "poster"):
-            assert value.startswith(("data:image/png;base64,", "#")) or value == "data:,"
+            allowed = ("data:image/png;base64,", "data:image/gif;base64,", "#")
+            assert value.startswith(allowed) or value == "data:,"
 
 
 @pytest.fixture
@@ -283,6 +285,29 @@ def test_only_an_unfinished_run_can_go_on(run):
     known = json.loads((run / "environment.json").read_text())
     (run / "environment.json").write_text(json.dumps({**known, "finished": "2025-03-14T09:31:00+00:00"}))
     assert "vaekit resume" not in write_page(run).read_text()
+
+
+def test_every_picture_that_exists_is_shown_in_its_place_with_words(run):
+    names = [
+        "class_samples", "samples_gmm", "sample_stage0_4x4", "reconstructions_stage0_4x4", "sample_stage1_8x8", "traversal",
+        "interpolation", "codebook_usage",
+    ]  # fmt: skip
+    for name in reversed(names):
+        shutil.copy(run / "figures" / "zebra.png", run / "figures" / f"{name}.png")
+    animation([np.zeros((20, 30, 3), np.uint8), np.ones((20, 30, 3), np.uint8)], run / "figures" / "training.gif")
+    page = read(write_page(run))
+    assert_harmless(page)
+    alternatives = [value for name, value in page.attributes if name == "alt"]
+    assert [text for text in alternatives if text != "training losses"] == [
+        "Generated samples", "Samples by class", "Samples from a fitted prior: gmm", "Samples over the training",
+        "Samples of stage 1, 4 x 4", "Reconstructions of stage 1, 4 x 4", "Samples of stage 2, 8 x 8",
+        "Latent dimensions, one at a time", "From one example to another", "Use of the codebook", "aardvark", "zebra",
+    ]  # fmt: skip
+    moving = [value for name, value in page.attributes if name == "src" and value.startswith("data:image/gif")]
+    assert len(moving) == 1
+    assert base64.b64decode(moving[0].partition(",")[2]) == (run / "figures" / "training.gif").read_bytes()
+    (run / "figures" / "training.gif").write_bytes(b"GIF89a")
+    assert "figures/training.gif is no complete GIF" in "".join(read(write_page(run)).text)
 
 
 def test_an_empty_folder_gives_a_page(tmp_path):

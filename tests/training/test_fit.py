@@ -16,7 +16,7 @@ from vaekit.likelihoods import Normal as NormalLikelihood
 from vaekit.models import VAE, flat
 from vaekit.networks import MLP
 from vaekit.objectives import KL, Objective, Reconstruction
-from vaekit.objectives.base import Loss
+from vaekit.objectives.base import Loss, Role
 from vaekit.priors import StandardNormal
 from vaekit.schedules import Linear
 from vaekit.training import Callback, History, Player, fit, sole_player
@@ -174,7 +174,8 @@ def test_callbacks_are_told_of_the_end_whatever_happens() -> None:
 
 def a_loss(number: float) -> Loss:
     recon, kl = torch.tensor(number, dtype=torch.float32), torch.tensor(0.1 + number, dtype=torch.float32)
-    return Loss(recon + kl, {"recon": recon, "kl": kl}, {"recon": torch.tensor(1.0), "kl": torch.tensor(1.0)})
+    ones = {"recon": torch.tensor(1.0), "kl": torch.tensor(1.0)}
+    return Loss(recon + kl, {"recon": recon, "kl": kl}, ones, {"recon": Role.DISTORTION, "kl": Role.RATE})
 
 
 @pytest.mark.parametrize("stop", range(1, 6))
@@ -198,7 +199,7 @@ def test_a_history_adds_terms_by_their_names_and_not_by_their_order() -> None:
     other = History()
     other.load(history.state(), [], torch.device("cpu"))
     swapped = a_loss(1.0)
-    other.observe(Loss(swapped.total, dict(reversed(swapped.parts.items())), swapped.coefficients), 2)
+    other.observe(Loss(swapped.total, dict(reversed(swapped.parts.items())), swapped.coefficients, swapped.roles), 2)
     assert other.means() == pytest.approx({"loss": 2.1, "recon": 1.0, "kl": 1.1})
 
 

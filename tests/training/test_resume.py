@@ -300,7 +300,7 @@ def test_weights_that_are_not_finite_never_become_a_checkpoint(
 
 
 def test_a_validation_that_is_not_finite_ends_the_training(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "validate", lambda *_: {"val/elbo": float("nan")})
+    monkeypatch.setattr(api, "validate", lambda *_: ({"val/elbo": float("nan")}, 0.0))
     with pytest.raises(TrainingError, match="val/elbo is nan after epoch 1"):
         train("nan")
 

@@ -49,26 +49,11 @@ def _switch(flag: str, on: str, off: str) -> Overrides:
     return lambda value: _one_of(flag, {"true": on, "false": off})(value.lower())
 
 
-def _model(value: str) -> list[str]:
-    if value in ("progressive", "residual_progressive"):
-        raise ConfigError(f"--model {value}: this version does not have it yet; there are mlp and cnn.")
-    return [f"model={value}"]
-
-
-def _growing(flag: str) -> Overrides:
-    def refuse(value: str) -> list[str]:
-        raise ConfigError(
-            f"--{flag} belongs to model=progressive, which this version does not have yet; there are mlp and cnn."
-        )
-
-    return refuse
-
-
 FLAGS = (
     Flag("exp-name", "name", _text("name")),
     Flag("data-path", "data.path", _text("data.path")),
     Flag("dataset", "data", _key("data")),
-    Flag("model", "model", _model),
+    Flag("model", "model", _key("model")),
     Flag(
         "model-type", "model: fc (mlp) or conv (cnn)", _one_of("model-type", {"fc": "model=mlp", "conv": "model=cnn"})
     ),
@@ -127,8 +112,8 @@ FLAGS = (
     Flag("output-dir", "output_dir", _text("output_dir")),
     Flag("device", "device: auto, cuda, mps or cpu", _text("device")),
     *(
-        Flag(name, "for model=progressive, to come", _growing(name))
-        for name in ("epochs-per-stage", "fadein-ratio", "start-res", "final-res", "base-ch", "min-ch")
+        Flag(key.replace("_", "-"), f"{key}, of model=progressive and residual_progressive", _key(key))
+        for key in ("epochs_per_stage", "fadein_ratio", "start_res", "final_res", "base_ch", "min_ch")
     ),
 )
 _FLAGS = {flag.name: flag for flag in FLAGS}

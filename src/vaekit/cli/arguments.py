@@ -19,3 +19,8 @@ def add_split(parser: ArgumentParser) -> None:
 def add_device(parser: ArgumentParser) -> None:
     """Where to compute."""
     parser.add_argument("--device", default="auto", help="auto (default), cuda, mps or cpu")
+
+
+def add_label(parser: ArgumentParser) -> None:
+    """The class that a conditional model decodes."""
+    parser.add_argument("--label", help="of a conditional model: the class, by name or number")

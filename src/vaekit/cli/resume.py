@@ -15,7 +15,9 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
 
     from vaekit import api
     from vaekit.training.callbacks import Interrupted
+    from vaekit.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     try:
         done = api.resume(options.run, say=say, progress=shown_progress())
     except Interrupted as interrupted:

@@ -33,7 +33,9 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
 
     from vaekit import api  # torch, so only now
     from vaekit.training.callbacks import Interrupted
+    from vaekit.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     command = shlex.join(["vaekit", "train", *arguments])
     try:
         done = api.train(*overrides, config_dir=options.config_dir, say=say, progress=shown_progress(), command=command)

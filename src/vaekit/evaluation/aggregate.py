@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, kl_divergence
 
 from vaekit.data.batch import Split
 from vaekit.evaluation.passes import Plan, batches, measuring, traces
 from vaekit.evaluation.units import Estimate
-from vaekit.models.trace import Latent
 from vaekit.models.vae import VAE
 
 ACTIVE_VARIANCE = 0.01
@@ -52,18 +50,7 @@ def kl_per_dimension(model: VAE, split: Split, plan: Plan) -> Tensor:
     with measuring(model):
         for batch in batches(split, single):
             for trace in traces(model, batch, single):
-                total = total + torch.cat([_by_dimension(latent) for latent in trace.latents], 1).double().sum(0).cpu()
+                by_dimension = torch.cat([latent.kl_per_dimension()[0] for latent in trace.latents], 1)
+                total = total + by_dimension.double().sum(0).cpu()
             n += len(batch.x)
     return total / n
-
-
-def _by_dimension(latent: Latent) -> Tensor:
-    q, p = latent.q, latent.p
-    batch = q.batch_shape[1]
-    if isinstance(q, Independent) and isinstance(p, Independent):
-        try:
-            return kl_divergence(q.base_dist, p.base_dist)[0].reshape(batch, -1)
-        except NotImplementedError:
-            pass
-    size = q.event_shape.numel()
-    return (latent.kl()[0] / size)[:, None].expand(batch, size)

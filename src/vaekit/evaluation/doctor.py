@@ -75,6 +75,11 @@ class _Case:
     def mean_reduction(self) -> bool:
         return str((self.config["objective"].get("reduction") or {}).get("kind", "")).endswith("MeanReduction")
 
+    @property
+    def weighs_kl(self) -> bool:
+        """Whether the objective has a weight on the KL, which beta sets."""
+        return "kl" in (self.config["objective"].get("weights") or {})
+
     def lighter(self) -> str:
         """What takes the weight off the KL, if the configuration puts some on it."""
         if self.mean_reduction:
@@ -88,7 +93,7 @@ class _Case:
     def more_training(self) -> tuple[str, ...]:
         warm_up = f"'beta={{kind: schedules.Linear, start: 0.0, stop: 1.0, steps: {(self.steps or 0) // 2}}}'"
         longer = f"training.epochs={3 * int(self.config['training']['epochs'])}"
-        return (warm_up, longer) if self.steps and self.steps > 1 else (longer,)
+        return (warm_up, longer) if self.steps and self.steps > 1 and self.weighs_kl else (longer,)
 
 
 def _collapse(case: _Case) -> Iterator[Finding]:
@@ -116,7 +121,7 @@ def _why_collapsed(case: _Case) -> tuple[str, tuple[str, ...]]:
     cause = (
         "The posterior has fallen back on the prior; weigh the KL less while the decoder is learning, or train longer."
     )
-    return cause, case.remedies(*case.more_training(), "beta=0.5")
+    return cause, case.remedies(*case.more_training(), *(("beta=0.5",) if case.weighs_kl else ()))
 
 
 def _smaller_sigma(case: _Case) -> tuple[str, ...]:
@@ -164,7 +169,9 @@ def _grey_bernoulli(case: _Case) -> Iterator[Finding]:
 
 
 def _density_of_bits(case: _Case) -> Iterator[Finding]:
-    if case.likelihood == "Bernoulli" or case.config["data"].get("binarisation") in (None, "none"):
+    if "kl" not in case.metrics:  # the loss of an autoencoder is no density to begin with
+        return
+    if case.likelihood in DISCRETE or case.config["data"].get("binarisation") in (None, "none"):
         return
     yield Finding(
         "warning",
@@ -174,6 +181,9 @@ def _density_of_bits(case: _Case) -> Iterator[Finding]:
         case.remedies("likelihood=bernoulli", "data.binarisation=none"),
     )
 
+
+# likelihoods that are probabilities of discrete values, and no densities
+DISCRETE = ("Bernoulli", "Categorical", "DiscretizedLogistic", "DiscretizedLogisticMixture")
 
 RULES = (_collapse, _one_posterior, _density_of_bits, _beta, _grey_bernoulli)
 

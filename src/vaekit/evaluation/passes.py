@@ -16,8 +16,8 @@ from vaekit.distributions.noise import PerExample, use
 from vaekit.models.trace import Trace
 from vaekit.models.vae import VAE
 
-# decoded examples at a time: bounds memory for any K, and is enough to keep the cores busy
-_ROWS = 8192
+# decoded values at a time: bounds memory for any K and any size of the images, and is enough to keep the cores busy
+_VALUES = 1 << 22
 # draws of the data (dynamic binarisation) and of the latents must be independent: they start from different streams
 _DATA, _LATENTS = 0, 1 << 16
 
@@ -61,19 +61,22 @@ def batches(split: Split, plan: Plan) -> Iterator[Batch]:
     """The split in order; random transforms draw each example's own noise."""
     device = split.stored.device
     for first in range(0, len(split), plan.batch_size):
-        index = torch.arange(first, min(first + plan.batch_size, len(split)), device=device)
-        with use(PerExample(plan.seed, index, stream=_DATA)):
-            batch = split.batch(index)
-        yield batch
+        yield examples(split, torch.arange(first, min(first + plan.batch_size, len(split)), device=device), plan)
+
+
+def examples(split: Split, index: Tensor, plan: Plan) -> Batch:
+    """The examples at `index` (B,), as every pass over the split sees them."""
+    with use(PerExample(plan.seed, index, stream=_DATA)):
+        return split.batch(index)
 
 
 def traces(model: VAE, batch: Batch, plan: Plan) -> Iterator[Trace]:
     """K samples of a batch, in chunks of as many samples as memory allows; all chunks together are the K samples."""
-    chunk = max(1, _ROWS // len(batch.x))
+    chunk = max(1, _VALUES // batch.x.numel())
     for first in range(0, plan.samples, chunk):
         count = min(chunk, plan.samples - first)
         with use(PerExample(plan.seed, batch.index, first_sample=first, stream=_LATENTS)):
-            trace = model(batch.x, count)
+            trace = model(batch.x, count, batch.context)
         yield trace
 
 
@@ -82,6 +85,6 @@ def encodings(model: VAE, split: Split, plan: Plan) -> tuple[Tensor, Tensor]:
     means, scales = [], []
     with measuring(model):
         for batch in batches(split, plan):
-            means.append(model.encode(batch.x).cpu())
-            scales.append(model.encode_scale(batch.x).cpu())
+            means.append(model.encode(batch.x, batch.context).cpu())
+            scales.append(model.encode_scale(batch.x, batch.context).cpu())
     return torch.cat(means), torch.cat(scales)

@@ -22,22 +22,42 @@ def reconstructions(model: VAE, split: Split, plan: Plan, count: int = 10) -> tu
     """The first `count` examples as the model sees them, and their reconstructions at the posterior mean; each (n, *x)."""
     with measuring(model):
         batch = next(batches(split, Plan(min(count, len(split)), 1, plan.seed)))
-        return batch.x.cpu(), model.reconstruct(batch.x).cpu()
+        return batch.x.cpu(), model.reconstruct(batch.x, batch.context).cpu()
 
 
-def samples(model: VAE, count: int, seed: int) -> Tensor:
-    """Means of p(x|z) for `count` draws of z from the prior, (n, *x). The k-th sample does not depend on how many are drawn."""
+def samples(model: VAE, count: int, seed: int, context: Tensor | None = None, first: int = 0) -> Tensor:
+    """Means of p(x|z) for `count` draws of z from the prior, (n, *x). The k-th sample does not depend on how many are drawn.
+
+    Arguments:
+        model: Any.
+        count: How many, n.
+        seed: Of the draws.
+        context: What a conditional model is told of each, n rows.
+        first: Number of the first sample, so that many can be drawn in chunks.
+    """
     device = next(model.parameters()).device
-    index = torch.arange(count, device=device)
+    index = torch.arange(first, first + count, device=device)
     with measuring(model), use(PerExample(seed, index, stream=_SAMPLES)):
-        return model.generate(count).mean[0].cpu()
+        return model.generate(count, _on(device, context)).mean[0].cpu()
 
 
-def noisy_samples(model: VAE, count: int, seed: int) -> Tensor:
+def class_samples(model: VAE, classes: int, columns: int, seed: int) -> Tensor:
+    """Means of p(x|z, c) with one class c in a row and one draw of z in a column, (R, columns, *x), R the number of classes.
+
+    Whatever differs within a column is due to the class: the noise behind z is the same.
+    """
+    device = next(model.parameters()).device
+    column, row = torch.arange(columns, device=device).repeat(classes), torch.arange(classes, device=device)
+    with measuring(model), use(PerExample(seed, column, stream=_SAMPLES)):
+        images = model.generate(classes * columns, row.repeat_interleave(columns)).mean[0]
+    return images.reshape(classes, columns, *model.event_shape).cpu()
+
+
+def noisy_samples(model: VAE, count: int, seed: int, context: Tensor | None = None) -> Tensor:
     """Draws of x from the model, with observation noise, (n, *x)."""
     device = next(model.parameters()).device
     with measuring(model), use(PerExample(seed, torch.arange(count, device=device), stream=_SAMPLES)):
-        return model.sample(count).cpu()
+        return model.sample(count, _on(device, context)).cpu()
 
 
 @dataclass(frozen=True)
@@ -47,38 +67,43 @@ class LatentView:
     Attributes:
         points: Posterior means, (N, 2).
         dimensions: Which two.
-        nats: Their mean KL.
+        scores: Their mean KL, or the variance of their codes.
         total: Latent dimensions in all.
+        unit: nats, or variance.
     """
 
     points: Tensor
     dimensions: tuple[int, int]
-    nats: tuple[float, float]
+    scores: tuple[float, float]
     total: int
+    unit: str = "nats"
 
     @property
     def choice(self) -> str:
         """How the two were chosen, in words; empty where there are no others."""
-        return "" if self.total == 2 else f"the two of {self.total} latent dimensions with the largest KL"
+        word = "KL" if self.unit == "nats" else "variance"
+        return "" if self.total == 2 else f"the two of {self.total} latent dimensions with the largest {word}"
 
     @property
     def axes(self) -> tuple[str, str]:
         """Labels."""
-        first, second = (f"z[{d}], KL {kl:.2f} nats" for d, kl in zip(self.dimensions, self.nats, strict=True))
+        said = "KL {:.2f} nats" if self.unit == "nats" else "variance {:.3g}"
+        first, second = (f"z[{d}], {said.format(score)}" for d, score in zip(self.dimensions, self.scores, strict=True))
         return first, second
 
 
-def latent_view(means: Tensor, kl: Tensor) -> LatentView | None:
-    """The two dimensions with the largest KL, in their order; None for a single dimension.
+def latent_view(means: Tensor, scores: Tensor, unit: str = "nats") -> LatentView | None:
+    """The two dimensions with the largest scores, in their order; None for a single dimension.
 
     Arguments:
         means: Posterior means, (N, L).
-        kl: Mean KL of each dimension, nats, (L,).
+        scores: Mean KL of each dimension, or the variance of its codes, (L,).
+        unit: nats, or variance.
     """
     if means.shape[1] < 2:
         return None
-    a, b = sorted(int(d) for d in kl.argsort(descending=True)[:2])
-    return LatentView(means[:, [a, b]], (a, b), (float(kl[a]), float(kl[b])), means.shape[1])
+    a, b = sorted(int(d) for d in scores.argsort(descending=True, stable=True)[:2])
+    return LatentView(means[:, [a, b]], (a, b), (float(scores[a]), float(scores[b])), means.shape[1], unit)
 
 
 def manifold(model: VAE, rows: int = 20) -> tuple[Tensor, Tensor]:
@@ -97,5 +122,9 @@ def manifold(model: VAE, rows: int = 20) -> tuple[Tensor, Tensor]:
     coordinates = torch.special.ndtri(quantiles).to(weight)
     across, down = torch.meshgrid(coordinates, coordinates.flip(0), indexing="xy")
     with measuring(model):
-        images = model.decode(torch.stack([across, down], -1).reshape(-1, 2)).mean
+        images = model.decode(torch.stack([across, down], -1).reshape(-1, 2)).mean[0]
     return images.reshape(rows, rows, *model.event_shape).cpu(), coordinates.cpu()
+
+
+def _on(device: torch.device, context: Tensor | None) -> Tensor | None:
+    return None if context is None else context.to(device)

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vaekit.data.batch import Split
+from vaekit.distributions.pyramid import Pyramid
 from vaekit.evaluation.passes import Plan, batches, measuring, traces
 from vaekit.evaluation.units import Estimate, mean
 from vaekit.math.importance import importance_bound
@@ -22,13 +24,15 @@ class BoundTerms:
 
     Attributes:
         distortion: -E log p(x|z), a mean over K draws.
-        rate: KL(q(z|x) || p(z)), analytic where torch knows it.
-        importance: The importance-weighted bound with K draws.
+        rate: KL(q(z|x) || p(z)), analytic where torch knows it; nan for a model whose ELBO bounds nothing.
+        importance: The importance-weighted bound with K draws; likewise.
+        finest: The distortion of the image alone, for a model of an image at several resolutions; None for all others.
     """
 
     distortion: Tensor
     rate: Tensor
     importance: Tensor
+    finest: Tensor | None = None
 
 
 def bound_terms(model: VAE, split: Split, plan: Plan) -> BoundTerms:
@@ -36,18 +40,23 @@ def bound_terms(model: VAE, split: Split, plan: Plan) -> BoundTerms:
 
     Every example draws its own noise from the seed, so the result does not depend on `plan.batch_size`.
     """
-    distortions, rates, bounds = [], [], []
+    distortions, rates, bounds, images = [], [], [], []
     with measuring(model):
         for batch in batches(split, plan):
-            log_px, kl, log_w = [], [], []
+            log_px, kl, log_w, finest = [], [], [], []
             for trace in traces(model, batch, plan):
                 log_px.append(trace.log_px.double())
-                kl.append(trace.kl().double())
-                log_w.append(trace.log_w.double())
+                kl.append(trace.kl().double() if model.bounded else torch.full_like(log_px[-1], math.nan))
+                log_w.append(trace.log_w.double() if model.bounded else kl[-1])
+                if isinstance(trace.px, Pyramid):
+                    finest.append(trace.px.finest_log_prob(trace.x).double())
             distortions.append(-torch.cat(log_px).mean(0).cpu())
             rates.append(torch.cat(kl).mean(0).cpu())
             bounds.append(importance_bound(torch.cat(log_w)).cpu())
-    return BoundTerms(torch.cat(distortions), torch.cat(rates), torch.cat(bounds))
+            if finest:
+                images.append(-torch.cat(finest).mean(0).cpu())
+    terms = BoundTerms(torch.cat(distortions), torch.cat(rates), torch.cat(bounds))
+    return replace(terms, finest=torch.cat(images)) if images else terms
 
 
 def bound_estimates(terms: BoundTerms, samples: int) -> dict[str, Estimate]:
@@ -57,6 +66,8 @@ def bound_estimates(terms: BoundTerms, samples: int) -> dict[str, Estimate]:
 
     Reconstruction is the negative expected log-likelihood: lower is better for it and for the KL, higher for the bounds.
 
+    A model whose ELBO bounds nothing has its reconstruction only.
+
     Arguments:
         terms: Of the examples.
         samples: Draws that they were made with, K.
@@ -65,10 +76,18 @@ def bound_estimates(terms: BoundTerms, samples: int) -> dict[str, Estimate]:
         | Fixing a Broken ELBO (Alemi et al., 2018), section 2, for rate and distortion: https://arxiv.org/abs/1711.00464
         | Importance Weighted Autoencoders (Burda et al., 2016), equation 8: https://arxiv.org/abs/1509.00519
     """
+    if bool(terms.rate.isnan().any()):
+        words = "-log p(x|z) at the code; the ELBO of a model without a density q(z|x) bounds nothing"
+        return {"reconstruction": mean(terms.distortion, "nats", words)}
     draws = f"{samples} draw{'s' if samples > 1 else ''} from q(z|x) for each example"
+    image = {}
+    if terms.finest is not None:
+        words = "bound on log p(x) of the image alone; elbo is that of its views at all resolutions together"
+        image = {"elbo_image": mean(-(terms.finest + terms.rate), "nats", f"{words}, {draws}")}
     return {
         "elbo": mean(-(terms.distortion + terms.rate), "nats", f"beta = 1, {draws}"),
         "reconstruction": mean(terms.distortion, "nats", f"-E log p(x|z), {draws}"),
         "kl": mean(terms.rate, "nats", "KL(q(z|x) || p(z))"),
         f"iwae_{samples}": mean(terms.importance, "nats", f"importance-weighted bound on log p(x), K = {samples}"),
+        **image,
     }

@@ -32,12 +32,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Picture:
-    """One PNG of the run: its name without suffix, its bytes, its size in pixels."""
+    """One PNG or GIF of the run: its name without suffix, its bytes, its size in pixels, and which of the two it is."""
 
     name: str
     content: bytes
     width: int
     height: int
+    kind: str = "png"
 
 
 @dataclass
@@ -147,14 +148,16 @@ def _row(line: str) -> Row | None:
 
 def _pictures(run: RunFolder) -> list[Picture]:
     found = []
-    for path in sorted((run.path / "figures").glob("*.png"), key=lambda path: path.name):
+    files = [path for path in (run.path / "figures").glob("*") if path.suffix in (".png", ".gif")]
+    for path in sorted(files, key=lambda path: path.name):
+        kind = path.suffix[1:]
         try:
             content = path.read_bytes()
-            with Image.open(BytesIO(content), formats=["PNG"]) as image:
+            with Image.open(BytesIO(content), formats=[kind.upper()]) as image:
                 image.load()  # a truncated file fails here, not in the reader's browser
-                found.append(Picture(path.stem, content, *image.size))
+                found.append(Picture(path.stem, content, *image.size, kind))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            run.problems.append(f"figures/{path.name} is no complete PNG and is left out.")
+            run.problems.append(f"figures/{path.name} is no complete {kind.upper()} and is left out.")
     if not found:
         run.problems.append("There are no pictures yet.")
     return found

@@ -35,6 +35,8 @@ def latent_space(
     axes: tuple[str, str],
     path: Path,
     caption: str = "",
+    *,
+    prior: str = "N(0, I)",
 ) -> None:
     """Scatter the examples over two latent dimensions, with the circles that hold 39 % and 86 % of a normal prior.
 
@@ -46,6 +48,7 @@ def latent_space(
         axes: Names of the two axes, such as "z[3], KL 2.31 nats".
         path: The PNG to write.
         caption: What the reader should know, above the picture.
+        prior: What the circles are called; empty for a model without a prior, and no circles.
 
     Raises:
         ValueError: If `points` is not (N, 2) or `labels` has another length.
@@ -63,26 +66,29 @@ def latent_space(
     # a fixed shuffle: data sorted by class would bury the first classes below the last
     order = np.random.default_rng(0).permutation(np.flatnonzero(kept))[:DRAWN]
     groups = _groups(None if labels is None else np.asarray(labels)[order], class_names, len(order))
-    reach, outside = _reach(points[order])
+    reach, outside = _reach(points[order], least=2.4 if prior else 0.0)
     told = _left_out(len(points), int(kept.sum()), len(order), outside)
     note = "; ".join(filter(None, (legible(caption, 120), told)))
-    _draw(points[order], groups, axes, note, reach, path)
+    _draw(points[order], groups, axes, note, reach, prior, path)
 
 
-def _reach(points: Array) -> tuple[float, int]:
+def _reach(points: Array, least: float) -> tuple[float, int]:
     """How far the axes go from zero, and how many points lie beyond: none, unless very few lie very far out."""
     extents = np.abs(points).max(axis=1)
     usual = float(np.quantile(extents, 0.99, method="lower"))  # never the farthest of several points
-    reach = max(2.4, min(1.06 * float(extents.max()), 3 * usual))
+    reach = max(least, min(1.06 * float(extents.max()), 3 * usual)) or 1.0
     return reach, int((extents > reach).sum())
 
 
-def _draw(points: Array, groups: list[_Group], names: tuple[str, str], note: str, reach: float, path: Path) -> None:
+def _draw(
+    points: Array, groups: list[_Group], names: tuple[str, str], note: str, reach: float, prior: str, path: Path
+) -> None:
     figure = new_figure(6.9 if len(groups) > 1 else 5.7, 5.4)
     axes = figure.add_axes((0.7 / figure.get_figwidth(), 0.55 / 5.4, 4.5 / figure.get_figwidth(), 4.5 / 5.4))
     tidy(axes)
     axes.set_aspect("equal")
-    _prior(axes)
+    if prior:
+        _circles(axes, prior)
     _scatter(axes, points, groups)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(-reach, reach)
@@ -94,13 +100,13 @@ def _draw(points: Array, groups: list[_Group], names: tuple[str, str], note: str
     write_png(figure, path)
 
 
-def _prior(axes: Axes) -> None:
+def _circles(axes: Axes, prior: str) -> None:
     for radius, share in ((1, "39 %"), (2, "86 %")):
         axes.add_patch(
             Circle((0, 0), radius, fill=False, edgecolor="#667085", linewidth=1.1, linestyle=(0, (5, 4)), zorder=4)
         )
         axes.text(
-            0, radius, f"{share} of N(0, I)", ha="center", va="center", fontsize=7, color="#475467", zorder=5,
+            0, radius, f"{share} of {prior}", ha="center", va="center", fontsize=7, color="#475467", zorder=5,
             bbox={"facecolor": "#ffffff", "edgecolor": "none", "alpha": 0.8, "pad": 1.2},
         )  # fmt: skip
 

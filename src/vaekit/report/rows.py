@@ -18,6 +18,7 @@ from vaekit.report.tiles import Array
 NAMED = 40  # with more features than this their names would overlap
 
 _DIVERGING = LinearSegmentedColormap.from_list("blue-paper-vermilion", [TRAIN, "#f5f5f2", VALIDATION])
+_WALK = LinearSegmentedColormap.from_list("blue-grey-vermilion", [TRAIN, "#b8bdc7", VALIDATION])
 _SEQUENTIAL = LinearSegmentedColormap.from_list("paper-blue", ["#f5f5f2", "#7fb2d6", TRAIN, "#00324f"])
 
 
@@ -42,6 +43,40 @@ def lines(originals: Array, decoded: Array, path: Path, caption: str, features: 
     figure.legend(
         drawn, ["original", "reconstruction"], loc="upper right", ncols=2, frameon=False, fontsize=8.5, labelcolor=INK
     )
+    write_png(figure, path)
+
+
+def fans(
+    values: Array, path: Path, rows: Sequence[str], columns: Sequence[str], caption: str, features: Sequence[str]
+) -> None:
+    """Draw each row of (R, S, F) as a small plot of S lines over the features, the first blue, the last vermilion."""
+    count, steps, size = values.shape
+    across = min(3, count)
+    down = math.ceil(count / across)
+    figure = new_figure(max(5.0, 3.2 * across), 1.3 + 1.8 * down)
+    height = figure.get_figheight()
+    _caption(figure, caption)
+    named = 0 < len(features) == size <= 12
+    grid = figure.add_gridspec(
+        down, across, left=0.08, right=0.985, top=1 - 0.95 / height, bottom=(0.8 if named else 0.34) / height
+    )
+    grid.update(hspace=0.45, wspace=0.24)
+    colours = _WALK(np.linspace(0, 1, steps))
+    for index in range(count):
+        axes = figure.add_subplot(grid[index // across, index % across])
+        tidy(axes)
+        for line, colour in zip(_finite(values[index]), colours, strict=True):
+            axes.plot(line, color=colour, linewidth=1.2, marker="o" if size <= 30 else "None", markersize=2.5)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+        axes.set_title(legible(rows[index], 30), loc="left", fontsize=8.5, color=INK, pad=4, parse_math=False)
+        _name_features(axes, features if named and index + across >= count else (), size)
+    if columns and steps > 1:
+        drawn = figure.axes[0].lines
+        ends = [drawn[0], drawn[-1]]
+        figure.legend(
+            ends, [legible(columns[0], 20), legible(columns[-1], 20)],
+            loc="upper right", bbox_to_anchor=(1.0, 1 - 0.3 / height), ncols=2, frameon=False, fontsize=8.5, labelcolor=INK,
+        )  # fmt: skip
     write_png(figure, path)
 
 

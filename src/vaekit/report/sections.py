@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from vaekit.report.about import command, facts, flat, run_name, run_path
+from vaekit.report.captions import caption
 from vaekit.report.chart import chart, legend
 from vaekit.report.folder import Number, Picture, RunFolder
 from vaekit.report.history import panels
@@ -14,6 +15,7 @@ from vaekit.report.tables import digits, html_table, unit
 from vaekit.report.theme import MARK
 
 NOTHING = Markup("")
+_HALF = 700  # pixels of a picture that fit into half of the page's width
 
 # what a card is called, the names its number goes by, what it means
 HEADLINES = (
@@ -30,22 +32,6 @@ HEADLINES = (
     ),
     ("Active units", ("active_units", "test/active_units"), "Latent dimensions that carry information."),
 )
-
-PICTURES = {
-    "reconstructions": (
-        "Reconstructions",
-        "Examples, and below each what the model makes of its code. What differs, the code does not carry.",
-    ),
-    "generated_samples": ("Generated samples", "Decoded draws from the prior: what the model believes the data to be."),
-    "latent_space": (
-        "Latent space",
-        "The codes of examples in two latent dimensions. Dashed: the standard normal prior.",
-    ),
-    "manifold": (
-        "Latent plane, decoded",
-        "The two latent dimensions vary over the prior; at each point, its decoded code.",
-    ),
-}
 
 
 class Finding(Protocol):
@@ -120,9 +106,8 @@ def curves(run: RunFolder) -> Markup:
 
 def pictures(run: RunFolder) -> Markup:
     """Show all figures: those that have a caption first, then the others by name."""
-    rank = {name: place for place, name in enumerate(PICTURES)}
     rest = [picture for picture in run.pictures if picture.name != "training_losses"]
-    ordered = sorted(rest, key=lambda picture: (rank.get(picture.name, len(rank)), picture.name))
+    ordered = sorted(rest, key=lambda picture: caption(picture.name))
     return element("div", *map(_picture, ordered), class_="pictures") if ordered else NOTHING
 
 
@@ -190,15 +175,15 @@ def _finding(finding: Finding) -> Markup:
 
 
 def _picture(picture: Picture) -> Markup:
-    title, caption = PICTURES.get(picture.name, (picture.name.replace("_", " "), ""))
-    said = element("figcaption", element("h3", title), element("p", caption) if caption else NOTHING)
-    wide = " wide" if picture.width > 1.4 * picture.height else ""
+    told = caption(picture.name)
+    said = element("figcaption", element("h3", told.title), element("p", told.text) if told.text else NOTHING)
+    wide = " wide" if picture.width > max(1.4 * picture.height, _HALF) else ""
     return element("figure", said, _image(picture), class_="card" + wide)
 
 
 def _image(picture: Picture) -> Markup:
     # figures are drawn at 150 dots per inch, a page counts 96
     width, height = round(picture.width / 1.5), round(picture.height / 1.5)
-    source = "data:image/png;base64," + base64.b64encode(picture.content).decode()
-    alternative = PICTURES.get(picture.name, (picture.name,))[0]
+    source = f"data:image/{picture.kind};base64," + base64.b64encode(picture.content).decode()
+    alternative = caption(picture.name).title
     return void("img", src=source, alt=alternative, width=str(width), height=str(height), loading="lazy")

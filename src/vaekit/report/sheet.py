@@ -14,16 +14,16 @@ NARROWEST = 400  # so that the caption of a small sheet has room
 
 
 class Sheet:
-    """Paper around a mosaic, with `left` and `bottom` pixels kept free for labels. Positions count from the top left.
+    """Paper around a mosaic, with `left`, `above` and `bottom` pixels kept free for labels. Positions count from the top left.
 
     matplotlib's `imshow` would resample; `figimage` copies, so what is on the paper are the pixels of the mosaic.
     """
 
-    def __init__(self, pixels: Pixels, *, caption: str = "", left: int = 0, bottom: int = 0) -> None:
+    def __init__(self, pixels: Pixels, *, caption: str = "", left: int = 0, above: int = 0, bottom: int = 0) -> None:
         self.left = MARGIN + left
         self.width = max(NARROWEST, self.left + pixels.shape[1] + MARGIN)
         lines = textwrap.wrap(legible(caption), max(20, (self.width - 2 * MARGIN) // 10))
-        self.top = MARGIN + LINE * len(lines) + (10 if lines else 0)
+        self.top = MARGIN + LINE * len(lines) + (10 if lines else 0) + above
         self.height = self.top + pixels.shape[0] + bottom + MARGIN
         self.figure: Figure = new_figure((self.width + 0.01) / DPI, (self.height + 0.01) / DPI)
         for number, line in enumerate(lines):

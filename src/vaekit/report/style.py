@@ -3,12 +3,14 @@
 Only matplotlib's object interface is used, so that drawing changes no global state and works in any thread.
 """
 
+import math
+import textwrap
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -59,10 +61,19 @@ def legible(text: str, longest: int = 400) -> str:
     return "".join(character if ord(character) in _glyphs() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
+def text_width(text: str, size: float) -> int:
+    """Pixels that a line of legible text takes."""
+    renderer = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+    width: float = renderer.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]  # type: ignore[no-untyped-call]
+    return math.ceil(width)
+
+
 def write_message(message: str, path: Path) -> None:
     """Write a picture that only says why there is nothing to see yet."""
-    figure = new_figure(6, 2)
-    figure.text(0.5, 0.5, legible(message), ha="center", va="center", color=MUTED, fontsize=12, parse_math=False)
+    lines = textwrap.wrap(legible(message), 52)
+    figure = new_figure(6, max(2.0, 1.0 + 0.28 * len(lines)))
+    said = "\n".join(lines)
+    figure.text(0.5, 0.5, said, ha="center", va="center", color=MUTED, fontsize=12, linespacing=1.4, parse_math=False)
     write_png(figure, path)
 
 

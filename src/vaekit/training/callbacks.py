@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from torch import nn
+
 from vaekit.errors import TrainingError
+from vaekit.schedules import last_end
 from vaekit.training.history import Row
 from vaekit.training.loop import Callback, Progress
 from vaekit.training.session import Session
@@ -30,15 +33,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Validation(Callback):
-    """Adds numbers on the validation split to each epoch's row, and keeps the weights with the best ELBO (at beta = 1).
+    """Adds numbers on the validation split to each epoch's row, and keeps the best weights.
+
+    While a schedule within the model still moves, as when it grows or its temperature falls, it is another model at each epoch,
+    and its numbers do not compare: weights are kept from the first epoch whose last step found all of them at their end. Where
+    a schedule ends only with the training, these are the last ones. So it is with the schedule of an objective that holds a
+    term to a target: until then the model is led elsewhere.
 
     Arguments:
         session: Whose model is measured.
-        measure: Gives the numbers to add, among them `val/elbo`.
+        measure: Gives the numbers to add, and the score to choose by: higher is better.
     """
 
-    def __init__(self, session: Session, measure: Callable[[], Row]) -> None:
+    def __init__(self, session: Session, measure: Callable[[], tuple[Row, float]]) -> None:
         self.session, self.measure = session, measure
+        moving = [session.model] if session.objective.plain else [session.model, session.objective]
+        self.settled = last_end(nn.ModuleList(moving))
 
     def epoch(self, progress: Progress, row: Row) -> None:
         """Measure and compare.
@@ -46,14 +56,17 @@ class Validation(Callback):
         Raises:
             TrainingError: If a number is not finite.
         """
-        row.update(self.measure())
+        numbers, score = self.measure()
+        row.update(numbers)
         broken = [name for name, value in row.items() if not math.isfinite(value)]
         if broken:
             raise TrainingError(
                 f"{broken[0]} is {row[broken[0]]} after epoch {progress.epoch}. Lower optimizer.lr, or clip with "
                 "training.gradient_clip=1."
             )
-        self.session.best.consider(row["val/elbo"], progress.epoch, self.session.model)
+        # after n steps the model stands where step n - 1 has put it
+        if progress.step > self.settled or progress.step == progress.steps:
+            self.session.best.consider(score, progress.epoch, self.session.model)
 
 
 class Rows(Callback):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vaekit.errors import TrainingError
-from vaekit.objectives.base import Loss
+from vaekit.objectives.base import Loss, Role
 
 Row = dict[str, float]
 
@@ -30,10 +30,13 @@ class History:
     examples: int = 0
     _names: list[str] = field(default_factory=list)
     _sums: Tensor | None = None
+    _roles: Mapping[str, Role] = field(default_factory=dict)
 
     def observe(self, loss: Loss, examples: int) -> None:
         """Take in the loss of a batch of so many examples."""
-        offset = self.constant * loss.coefficients["recon"] if "recon" in loss.coefficients else 0.0
+        scored = [name for name, role in loss.roles.items() if role in (Role.DISTORTION, Role.BOUND)]
+        offset = sum((self.constant * loss.coefficients[name] for name in scored), torch.zeros(()))
+        self._roles = loss.roles
         named = {"loss": loss.total - offset, **loss.parts}
         self._names = self._names or list(named)  # a resumed run may have its terms in another order
         values = torch.stack([named[name] for name in self._names]).detach()
@@ -50,7 +53,7 @@ class History:
         """
         means = self.means()
         row: Row = {"step": step, "epoch": epoch, "examples": self.examples, "train/loss": means.pop("loss")}
-        elbo = -sum(means[name] for name in ("recon", "kl")) if {"recon", "kl"} <= set(means) else None
+        elbo = self._elbo(means)
         for name, value in means.items():
             row[f"train/{name}_loss"] = value
         if elbo is not None:
@@ -58,6 +61,12 @@ class History:
         self.rows.append(row)
         self.examples, self._sums = 0, None
         return row
+
+    def _elbo(self, means: Mapping[str, float]) -> float | None:
+        roles = set(self._roles.values())
+        if not {Role.DISTORTION, Role.RATE} <= roles:
+            return None
+        return -sum(means[name] for name, role in self._roles.items() if role in (Role.DISTORTION, Role.RATE))
 
     def means(self) -> dict[str, float]:
         """Means so far in this epoch: the logged loss and each term in nats.

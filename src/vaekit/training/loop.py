@@ -114,14 +114,14 @@ def fit(
 
 
 def _move(model: VAE, objective: Objective, players: Sequence[Player], batch: Batch, samples: int) -> Loss:
-    trace = model(batch.x, samples)
+    trace = model(batch.x, samples, batch.context)
     loss: Loss = objective(trace)
     for player in players:
         player.backward(trace, loss, last=player is players[-1])
     for player in players:
         player.step()
     parts = {name: part.detach() for name, part in loss.parts.items()}
-    return Loss(loss.total.detach(), parts, loss.coefficients)  # who watches needs no graph
+    return Loss(loss.total.detach(), parts, loss.coefficients, loss.roles)  # who watches needs no graph
 
 
 def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:

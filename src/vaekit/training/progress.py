@@ -116,6 +116,8 @@ def summary(row: Row, labels: Mapping[str, str] = LONG) -> str:
     shown = {"loss": row["train/loss"]}
     if "train/elbo" in row:
         shown = {"elbo": row["train/elbo"], "reconstruction": row["train/recon_loss"], "kl": row["train/kl_loss"]}
+    elif "train/recon_loss" in row:
+        shown["reconstruction"] = row["train/recon_loss"]
     if "val/elbo" in row:
         shown["val"] = row["val/elbo"]
     return "  ".join(f"{labels[name]} {value:.2f}" for name, value in shown.items())

@@ -75,6 +75,11 @@ class RunFolder:
         folder.mkdir(exist_ok=True)
         return folder
 
+    @property
+    def frames(self) -> Path:
+        """Where the pictures of the animation are."""
+        return self.path / "frames"
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Within this context no other process can train in this folder.
@@ -170,6 +175,8 @@ class RunFolder:
         """Remove what interrupted writes left behind."""
         remove_drafts(self.path)
         remove_drafts(self.figures)
+        if self.frames.exists():
+            remove_drafts(self.frames)
 
     def _read_json(self, name: str) -> dict[str, Any]:
         file = self.path / name

@@ -31,22 +31,22 @@ _MOST_THREADS = 1024
 
 @dataclass
 class Best:
-    """The weights with the highest validation ELBO so far.
+    """The weights with the best validation score so far: the ELBO, unless the model or the objective has a criterion of its own.
 
     Attributes:
-        elbo: That ELBO, nats per example.
+        score: That score, nats per example, higher is better.
         epoch: Epochs done when it was measured, 0 before the first.
         weights: A copy of the model's state.
     """
 
-    elbo: float = -float("inf")
+    score: float = -float("inf")
     epoch: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def consider(self, elbo: float, epoch: int, model: VAE) -> None:
-        """Keep the model's present weights if `elbo` is higher."""
-        if elbo > self.elbo:
-            self.elbo, self.epoch = elbo, epoch
+    def consider(self, score: float, epoch: int, model: VAE) -> None:
+        """Keep the model's present weights if `score` is higher."""
+        if score > self.score:
+            self.score, self.epoch = score, epoch
             self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
@@ -57,6 +57,7 @@ class Session:
     Attributes:
         fingerprint: Of the data, so that a training never goes on with others.
         config: The resolved configuration, so that a training never goes on with another.
+        samples: Posterior draws of each example in a step, K.
         threads: Of the CPU: sums depend on their number in the last bit, so it stays the same after a resume.
     """
 
@@ -70,6 +71,7 @@ class Session:
     config: Mapping[str, Any]
     best: Best = field(default_factory=Best)
     step: int = 0
+    samples: int = 1
     threads: int = field(default_factory=torch.get_num_threads)
 
     def capture(self, step: int) -> Checkpoint:
@@ -100,7 +102,7 @@ class Session:
             "threads": self.threads,
             "optimizers": hyper,
             "history": self.history.state(),
-            "best": {"elbo": self.best.elbo if self.best.epoch else None, "epoch": self.best.epoch},
+            "best": {"score": self.best.score if self.best.epoch else None, "epoch": self.best.epoch},
         }
         return Checkpoint(step, groups, state)
 
@@ -146,9 +148,9 @@ class Session:
             )
         self.generators.load(tensors["generators"])
         self.history.load(state["history"], read_rows(state["history"]["rows"]), device)
-        elbo, epoch = state["best"]["elbo"], state["best"]["epoch"]
+        score, epoch = state["best"]["score"], state["best"]["epoch"]
         weights = {name: tensor.to(device) for name, tensor in tensors["best"].items()}
-        self.best = Best(-float("inf") if elbo is None else elbo, epoch, weights)
+        self.best = Best(-float("inf") if score is None else score, epoch, weights)
         self.step, self.threads = checkpoint.step, int(state["threads"])
         if not 1 <= self.threads <= _MOST_THREADS:
             raise ValueError(f"threads is {self.threads}")
