@@ -277,3 +277,33 @@ def test_completing_gives_arguments_that_the_node_leaves_open() -> None:
     network = build({"kind": "networks.MLP", "hidden_dims": [3]}, in_shape=(2,), out_shape=(4,))
     assert isinstance(network, MLP)
     assert network(torch.zeros(5, 2)).shape == (5, 4)
+
+
+def test_a_part_that_does_not_take_what_the_architecture_gives_it_is_named_with_those_that_do() -> None:
+    overrides = ["model=vqvae", "prior=fitted_flow", "device=cpu"]
+    config = resolve(compose(overrides), (1, 8, 8), num_classes=10)
+    said = (
+        r"^architecture\.prior\.kind is 'priors\.FittedFlow', which does not fit this model: it takes no codebook; "
+        r"expected priors\.FittedAutoregressive or priors\.UniformCodes\.$"
+    )
+    with pytest.raises(ConfigError, match=said):
+        build_model(config)
+
+
+def test_a_part_of_the_user_that_takes_any_argument_is_not_refused(registered: dict[str, Any]) -> None:
+    class Anything(MLP):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+
+    register("mine.Anything", Anything)
+    model = build(
+        {
+            "kind": "models.flat",
+            "encoder": {"kind": "mine.Anything"},
+            "decoder": {"kind": "networks.MLP"},
+            "posterior": {"kind": "conditionals.Normal", "event_shape": [2]},
+            "prior": {"kind": "priors.StandardNormal", "event_shape": [2]},
+            "likelihood": {"kind": "likelihoods.Bernoulli", "event_shape": [4]},
+        }
+    )
+    assert isinstance(model, VAE)

@@ -112,3 +112,31 @@ def test_the_interpolation_is_between_two_classes_or_within_one_for_a_model_that
     assert labels[same] == labels[0]
     assert same > 0
     assert (labels[1:same] != labels[0]).all()
+
+
+@pytest.mark.parametrize("prior", ["standard", "mixture", "vamp"])
+def test_circles_and_plane_only_of_a_standard_normal_prior(
+    prior: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(report, "latent_space", lambda *_, prior, **__: called.append(prior))
+    model, dataset = made("latent_dim=2", f"prior={prior}")
+    files = drawn(tmp_path / "a", model, dataset)
+    assert called == ["N(0, I)" if prior == "standard" else ""]
+    assert ("manifold.png" in files) == (prior == "standard")
+
+
+def test_a_traversal_says_which_class_it_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions: dict[str, str] = {}
+    monkeypatch.setattr(
+        report, "strips", lambda images, path, rows, columns, caption, **_: captions.update({path.name: caption})
+    )
+    model, dataset = made("model=cvae")
+    drawn(tmp_path / "a", model, dataset)
+    assert captions["traversal.png"].endswith("; decoded as class 0")
+    assert captions["interpolation.png"].endswith("; decoded as what example 0 is")
+    walk = gallery.traverse(model, dataset.test, PLAN, index=3)
+    assert "the code of example 3, decoded as what it is" in walk.caption
+    model, dataset = made("model=mlp")
+    drawn(tmp_path / "b", model, dataset)
+    assert "decoded" not in captions["traversal.png"]

@@ -10,7 +10,7 @@ import inspect
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from types import NoneType, UnionType
@@ -198,9 +198,9 @@ def _argument(child: Any, hint: Any, where: str) -> Any:
 
 def _made(child: Mapping[str, Any], hint: Any, where: str, /, **completing: Any) -> Any:
     kind = child["kind"]
-    if lacking := sorted(set(completing) - set(arguments(kind, where))):
+    if lacking := _not_taken(kind, completing):
         package = str(kind).partition(".")[0]
-        fitting = [one for one in kinds() if one.startswith(f"{package}.") and set(completing) <= set(arguments(one))]
+        fitting = [one for one in kinds() if one.startswith(f"{package}.") and not _not_taken(one, completing)]
         expected = f"; expected {' or '.join(fitting)}" if fitting else ""
         raise ConfigError(
             f"{where}.kind is {kind!r}, which does not fit this model: it takes no {lacking[0]}{expected}."
@@ -209,6 +209,11 @@ def _made(child: Mapping[str, Any], hint: Any, where: str, /, **completing: Any)
     if not _fits(value, hint):
         raise ConfigError(f"{where}.kind is {child['kind']!r}, expected {_said(hint)}.")
     return value
+
+
+def _not_taken(kind: Any, names: Iterable[str]) -> list[str]:
+    taken = arguments(kind)
+    return [] if any(p.kind == p.VAR_KEYWORD for p in taken.values()) else [name for name in names if name not in taken]
 
 
 def _hints(make: Callable[..., Any]) -> dict[str, Any]:

@@ -248,7 +248,8 @@ def _lacking(error: InterpolationKeyError) -> str:
     if not found or not owners:
         return _one_line(error)
     models = " and ".join(f"model={owner}" for owner in owners)
-    return f"{error.full_key} needs the key {found[1]!r}, which {models} brings; choose it too."
+    bring, choose = ("brings", "it") if len(owners) == 1 else ("bring", "one of them")
+    return f"{error.full_key} needs the key {found[1]!r}, which {models} {bring}; choose {choose} too."
 
 
 def _is_free(parent: str) -> bool:

@@ -95,7 +95,7 @@ def write_traversal(
     walk = traverse(
         run.model, run.dataset.split(split), run.plan, index=index, dims=dims, steps=steps, extent=extent, context=told
     )  # fmt: skip
-    return _write_walk(run, path, walk)
+    return _write_walk(run, path, walk, told)
 
 
 def write_interpolation(
@@ -128,7 +128,7 @@ def write_interpolation(
     walk = interpolate(
         run.model, run.dataset.split(split), run.plan, first, last, modes=modes, steps=steps, context=told
     )  # fmt: skip
-    return _write_walk(run, path, walk)
+    return _write_walk(run, path, walk, told)
 
 
 def context(run: Run, count: int, label: str | None) -> Tensor | None:
@@ -163,10 +163,10 @@ def _class(data: Dataset, label: str) -> int:
     raise ConfigError(f"there is no class {label!r}{closest(label, names)}")
 
 
-def _write_walk(run: Run, path: Path, walk: Walk) -> tuple[Path, Path]:
+def _write_walk(run: Run, path: Path, walk: Walk, told: Tensor | None) -> tuple[Path, Path]:
     _write_array(path, walk.images.numpy())
     picture = path.with_suffix(".png")
-    draw_walk(picture, walk, run.dataset)
+    draw_walk(picture, walk, run.dataset, told)
     return path, picture
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vaekit import report
 from vaekit.data import Dataset
@@ -107,12 +108,23 @@ def _no_prior(error: Exception) -> str:
     return f"no samples: {str(error) or type(error).__name__}"
 
 
-def draw_walk(path: Path, walk: Walk, dataset: Dataset) -> None:
-    """Decoded codes as named rows and columns."""
+def draw_walk(path: Path, walk: Walk, dataset: Dataset, context: Tensor | None = None) -> None:
+    """Decoded codes as named rows and columns, and under them what a conditional model was told, one row of `context`."""
     ends = None if walk.ends is None else walk.ends.numpy()
+    caption = walk.caption if context is None else f"{walk.caption}; decoded as {_told(dataset, context)}"
     report.strips(
-        walk.images.numpy(), path, walk.rows, walk.columns, walk.caption, ends=ends, low=dataset.low, high=dataset.high
+        walk.images.numpy(), path, walk.rows, walk.columns, caption, ends=ends, low=dataset.low, high=dataset.high
     )  # fmt: skip
+
+
+def _told(dataset: Dataset, context: Tensor) -> str:
+    if context.is_floating_point():
+        return "what the first test example is"
+    return f"class {_class_name(dataset, int(context[0]))}"
+
+
+def _class_name(dataset: Dataset, number: int) -> str:
+    return dataset.class_names[number] if number < len(dataset.class_names) else str(number)
 
 
 def draw_class_samples(path: Path, model: VAE, dataset: Dataset, seed: int) -> None:
@@ -123,7 +135,7 @@ def draw_class_samples(path: Path, model: VAE, dataset: Dataset, seed: int) -> N
     except NotFittedError as error:
         report.write_message(_no_prior(error), path)
         return
-    names = [dataset.class_names[k] if k < len(dataset.class_names) else str(k) for k in range(classes)]
+    names = [_class_name(dataset, k) for k in range(classes)]
     shown = "" if classes == dataset.num_classes else f"; the first {classes} of {dataset.num_classes} classes"
     caption = f"A class in each row, one draw of z down each column: what differs there is the class{shown}"
     report.strips(images.numpy(), path, names, (), caption, low=dataset.low, high=dataset.high)
@@ -135,7 +147,7 @@ def _draw_walks(figures: Path, model: VAE, dataset: Dataset, plan: Plan) -> None
     if is_real(model, split, plan):
         extent = EXTENT if model.bounded else None
         walk = traverse(model, split, plan, extent=extent, context=context)
-        draw_walk(figures / "traversal.png", walk, dataset)
+        draw_walk(figures / "traversal.png", walk, dataset, context)
         if len(split) > 1:
             walk = interpolate(model, split, plan, 0, _partner(split, like=model.conditional))
             draw_walk(figures / "interpolation.png", walk, dataset)

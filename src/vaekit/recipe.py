@@ -25,6 +25,7 @@ from vaekit.models.vae import VAE
 from vaekit.networks import Network
 from vaekit.objectives import Objective, effective_beta
 from vaekit.objectives.base import Role
+from vaekit.priors import Vamp
 from vaekit.schedules import advance, last_end
 from vaekit.training import Plan, sole_player
 from vaekit.training.device import Generators, thread_count
@@ -199,6 +200,11 @@ def _check(config: Mapping[str, Any], dataset: Dataset, model: VAE) -> None:
         raise ConfigError(
             f"sigma={config['sigma']} has no effect on {config['likelihood']['kind']}; write likelihood=normal too."
         )
+    if model.conditional and any(isinstance(part, Vamp) for part in model.hierarchy.modules()):
+        raise ConfigError(
+            "The VampPrior asks the encoder about inputs of its own, which have no class or condition, and this model is "
+            "conditional: write another prior, such as prior=mixture."
+        )
     try:
         model.likelihood.check(Values(dataset.low, dataset.high, dataset.levels, dataset.remedies))
     except ValueError as error:
@@ -224,6 +230,6 @@ def _check_schedules(objective: nn.Module, steps: int) -> None:
     end = last_end(objective)
     if end > steps:
         raise ConfigError(
-            f"A schedule reaches its final value at step {end:,}, but the training ends at step {steps:,}: shorten the schedule, "
-            "or raise training.epochs."
+            f"A schedule reaches its final value at step {end:,}, but the training ends at step {steps:,}: shorten the schedule "
+            "(epochs_per_stage for a model that grows), or raise training.epochs."
         )

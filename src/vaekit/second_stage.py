@@ -14,6 +14,7 @@ from safetensors.torch import save as save_tensors
 from vaekit import priors
 from vaekit._version import __version__
 from vaekit.conditionals.base import Conditional
+from vaekit.conditionals.categorical import RelaxedCategorical
 from vaekit.conditionals.quantized import Quantized
 from vaekit.errors import ConfigError, RunError, closest
 from vaekit.evaluation.encoded import DRAWS, encoded, only_level, score
@@ -135,6 +136,11 @@ def _made(model: VAE, name: str) -> Fitted:
     level = only_level(model)
     quantised = isinstance(level.posterior, Quantized)
     weight = next(model.parameters())
+    if isinstance(level.posterior, RelaxedCategorical) and _known(name):
+        raise ConfigError(
+            "The latents of this model are categories: there is no prior for them to fit afterwards. Train a model with "
+            "continuous latents, such as model=mlp, or with codes, model=vqvae."
+        )
     if _known(name) in CONTINUOUS and quantised:
         raise ConfigError(
             f"The latents of this model are codes, and {name} is for continuous ones; write autoregressive."

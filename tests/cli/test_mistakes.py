@@ -23,6 +23,17 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "model": ("train --model resnet", 2, "there is no model 'resnet'"),
     "flag": ("train --epocs 3", 2, "there is no flag --epocs; closest: epochs"),
     "short flag": ("train -e 3", 2, "there is no flag -e"),
+    "VampPrior of a conditional model": (
+        "train --epochs 1 model=cvae prior=vamp",
+        2,
+        "write another prior, such as prior=mixture",
+    ),
+    "codes under a prior of numbers": (
+        "train --epochs 1 model=vqvae prior=standard",
+        2,
+        "expected priors.FittedAutoregressive or priors.UniformCodes",
+    ),
+    "network of two models": ("train network=growing", 2, "model=residual_progressive bring; choose one of them too"),
     "sweep": ("train -m latent_dim=2,3", 2, "-m asks for a sweep"),
     "list": ("train latent_dim=2,3", 2, "asks for several values"),
     "list in a flag": ("train --seed 1,2", 2, "asks for several values"),

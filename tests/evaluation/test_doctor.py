@@ -121,6 +121,19 @@ def test_a_density_on_binary_data_is_refused_its_meaning() -> None:
     (finding,) = diagnose(numbers(20.0), configured(own), f"vaekit train {own}")
     assert (finding.severity, finding.title) == ("warning", "A density on binary data")
     assert finding.remedies[0] == "vaekit train data.binarisation=dynamic likelihood=bernoulli"
+    assert finding.remedies[1] == "vaekit train --recon gaussian --sigma 0.1 data.binarisation=none"
+
+
+def test_a_density_above_a_discrete_base_is_seen_too() -> None:
+    own = "model=residual_progressive final_res=8 data.binarisation=dynamic"
+    (finding,) = diagnose(numbers(20.0), configured(own), f"vaekit train {own}")
+    assert "LearnedScaleNormal is a density" in finding.evidence
+    assert finding.remedies == ("vaekit train model=residual_progressive final_res=8 data.binarisation=none",)
+
+
+def test_a_remedy_says_a_key_once() -> None:
+    (finding,) = diagnose(numbers(0.1), configured("training.epochs=3"), "vaekit train training.epochs=3")
+    assert finding.remedies[0] == "vaekit train training.epochs=9"
 
 
 def test_a_heavy_beta_is_the_first_suspect() -> None:
@@ -134,4 +147,4 @@ def test_a_heavy_beta_is_the_first_suspect() -> None:
 def test_a_remedy_leaves_out_what_belonged_to_the_part_it_replaces() -> None:
     own = "likelihood=normal likelihood.scale=1.0 data.binarisation=none"
     (finding,) = diagnose(numbers(0.1), configured(own), f"vaekit train {own}")
-    assert finding.remedies[0] == "vaekit train likelihood=normal data.binarisation=none likelihood=normal_optimal"
+    assert finding.remedies[0] == "vaekit train data.binarisation=none likelihood=normal_optimal"

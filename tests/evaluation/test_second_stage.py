@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from vaekit.conditionals import Delta, EMACodebook, Normal, Quantized
+from vaekit.conditionals import Delta, EMACodebook, Normal, Quantized, RelaxedCategorical
 from vaekit.errors import ConfigError
 from vaekit.evaluation import Plan
 from vaekit.evaluation.codebook import codebook_counts, codebook_estimates, codes
@@ -18,7 +18,8 @@ from vaekit.likelihoods import Bernoulli
 from vaekit.models import VAE, Level, TopDown, flat, quantized
 from vaekit.models.level import DrawOnly, FeaturesOnly
 from vaekit.networks import MLP
-from vaekit.priors import FittedNormal, StandardNormal, UniformCodes
+from vaekit.priors import FittedNormal, StandardNormal, UniformCategorical, UniformCodes
+from vaekit.second_stage import NAMES, _made
 
 NETWORK = partial(MLP, hidden_dims=(8,))
 
@@ -116,3 +117,11 @@ def test_the_bootstrap_error_is_that_of_repeated_samples() -> None:
     values = torch.tensor([codebook_estimates(s, 4, resamples=2)["codebook_perplexity"].value for s in sets])
     error = codebook_estimates(sets[0], 4, resamples=200)["codebook_perplexity"].standard_error
     assert error == pytest.approx(float(values.std()), rel=1 / 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_prior_is_fitted_to_categories(name: str) -> None:
+    parts = RelaxedCategorical((2, 3)), UniformCategorical((2, 3))
+    model = flat(NETWORK, NETWORK, *parts, Bernoulli((1, 8, 8)))
+    with pytest.raises(ConfigError, match="are categories"):
+        _made(model, name)

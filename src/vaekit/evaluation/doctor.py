@@ -72,6 +72,12 @@ class _Case:
         return str(self.config["likelihood"]["kind"]).removeprefix("likelihoods.")
 
     @property
+    def likelihoods(self) -> tuple[str, ...]:
+        """The likelihood, and that of the residuals above it where there are any."""
+        residual = self.config["architecture"].get("residual") or {}
+        return (self.likelihood, *([residual["kind"].removeprefix("likelihoods.")] if residual else []))
+
+    @property
     def mean_reduction(self) -> bool:
         return str((self.config["objective"].get("reduction") or {}).get("kind", "")).endswith("MeanReduction")
 
@@ -171,14 +177,16 @@ def _grey_bernoulli(case: _Case) -> Iterator[Finding]:
 def _density_of_bits(case: _Case) -> Iterator[Finding]:
     if "kl" not in case.metrics:  # the loss of an autoencoder is no density to begin with
         return
-    if case.likelihood in DISCRETE or case.config["data"].get("binarisation") in (None, "none"):
+    density = next((kind for kind in case.likelihoods if kind not in DISCRETE), None)
+    if density is None or case.config["data"].get("binarisation") in (None, "none"):
         return
+    remedies = ("likelihood=bernoulli", "data.binarisation=none")
     yield Finding(
         "warning",
         "A density on binary data",
-        f"data.binarisation={case.config['data']['binarisation']}: every value is 0 or 1, and {case.likelihood} is a density.",
+        f"data.binarisation={case.config['data']['binarisation']}: every value is 0 or 1, and {density} is a density.",
         "A density at two points can be made as high as one likes, so these nats say nothing and cannot be compared.",
-        case.remedies("likelihood=bernoulli", "data.binarisation=none"),
+        case.remedies(*(remedies if density == case.likelihood else remedies[1:])),
     )
 
 
@@ -191,7 +199,7 @@ RULES = (_collapse, _one_posterior, _density_of_bits, _beta, _grey_bernoulli)
 def _without_stale(command: str, override: str) -> str:
     """The command without what would fail or count for nothing beside the override."""
     group = override.partition("=")[0]
-    stale = [] if "." in group else [f"{group}."]
+    stale = [f"{group}="] if "." in group else [f"{group}=", f"{group}."]
     if override == "likelihood=bernoulli":
         stale += ["sigma=", "--sigma", "--recon"]
     kept: list[str] = []

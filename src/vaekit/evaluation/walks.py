@@ -129,7 +129,8 @@ def traverse(
         start, whence = _prior_mean(model, split, plan)
     else:
         codes, known = posterior_means(model, split, [index], plan)
-        start, whence, context = codes[0], f"the code of example {index}", known if context is None else context
+        under = "" if context is not None or known is None else ", decoded as what it is"
+        start, whence, context = codes[0], f"the code of example {index}{under}", known if context is None else context
     values, columns, span = _values(model, split, plan, shown, steps, extent)
     codes = start.expand(len(shown), steps, -1).clone()
     for row, dimension in enumerate(shown):

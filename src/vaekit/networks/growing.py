@@ -49,7 +49,9 @@ class Growth(nn.Module):
             raise ValueError(f"epochs_per_stage is {epochs_per_stage}, expected 1 or more.")
         if not 0.0 <= fadein_ratio <= 1.0:
             raise ValueError(f"fadein_ratio is {fadein_ratio}, expected a share of the stage, from 0 to 1.")
-        steps = epochs_per_stage * max(steps_per_epoch, 1)
+        if steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch is {steps_per_epoch}, expected 1 or more.")
+        steps = epochs_per_stage * steps_per_epoch
         self.epochs_per_stage = epochs_per_stage
         self._stage = Annealed(StageOf(len(self.resolutions), steps))
         self._alpha = Annealed(FadeIn(len(self.resolutions), steps, round(fadein_ratio * steps)))

@@ -41,7 +41,7 @@ class Penalty(Term):
         """Shape (B,), a mean over the samples, summed over the latents."""
         found = [each.draw.penalties[self.name] for each in trace.latents if self.name in each.draw.penalties]
         if not found:
-            names = sorted({name for latent in trace.latents for name in latent.draw.penalties})
+            names = ", ".join(sorted({name for latent in trace.latents for name in latent.draw.penalties})) or "none"
             raise ValueError(
                 f"No latent has the penalty {self.name!r}; there are {names}. Penalties come with a posterior that has them, "
                 "such as posterior=quantized."
