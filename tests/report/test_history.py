@@ -72,3 +72,17 @@ def test_an_ordinary_run_is_shown_whole():
 @pytest.mark.parametrize("rows", [[], [{}], [{"epoch": 1}], [{"train/elbo": 1.0}], [{"epoch": "x", "train/elbo": 1.0}]])
 def test_no_data_no_panels(rows):
     assert panels(rows) == ()
+
+
+def test_the_kept_epoch_is_the_one_that_is_marked() -> None:
+    """A later stage of a growing model may have larger numbers, and yet its weights are the ones that were kept."""
+    rows = [
+        {"epoch": epoch, "train/elbo": -value, "val/elbo": -value, "kept": kept}
+        for epoch, value, kept in ((1, 30.0, 1.0), (2, 50.0, 0.0), (3, 45.0, 1.0), (4, 46.0, 0.0))
+    ]
+    (panel,) = panels(rows)
+    assert panel.kept == 3
+    (validation,) = (curve for curve in panel.curves if curve.split == "val")
+    assert validation.best(panel.kept) == (3, 45.0)
+    assert validation.best() == (1, 30.0)
+    assert validation.best(99.0) == (1, 30.0)

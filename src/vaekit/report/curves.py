@@ -90,7 +90,7 @@ def _line(axes: Axes, curve: Curve) -> None:
 
 
 def _mark_best(axes: Axes, panel: Panel) -> None:
-    best = next((curve.best() for curve in panel.curves if curve.split == "val"), None)
+    best = next((curve.best(panel.kept) for curve in panel.curves if curve.split == "val"), None)
     if best is None:
         return
     time, value = best

@@ -19,15 +19,16 @@ class Curve:
     times: tuple[float, ...]
     values: tuple[float, ...]
 
-    def best(self) -> tuple[float, float] | None:
-        """Give the time and value of the smallest finite value, None if there is none."""
+    def best(self, kept: float | None = None) -> tuple[float, float] | None:
+        """Give the time and value at `kept`, else of the smallest finite value; None if there is none."""
         finite = [(value, time) for time, value in zip(self.times, self.values, strict=True) if math.isfinite(value)]
-        return (min(finite)[1], min(finite)[0]) if finite else None
+        chosen = [(value, time) for value, time in finite if time == kept] or finite
+        return (min(chosen)[1], min(chosen)[0]) if chosen else None
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot over the run: its curves, the range that is shown, and the largest value, which may lie above it."""
+    """One plot over the run: its curves, the range shown, the largest value, which may lie above it, and when weights were kept."""
 
     title: str
     clock: str
@@ -35,6 +36,7 @@ class Panel:
     low: float
     high: float
     largest: float
+    kept: float | None = None
 
     def cut(self) -> str:
         """Say what lies above the shown range, in words; empty if nothing does."""
@@ -51,7 +53,10 @@ def panels(rows: Iterable[Row]) -> tuple[Panel, ...]:
     Arguments:
         rows: Rows of metrics.jsonl, in the order of the file; values in nats per example.
     """
+    rows = list(rows)
     clock, timed = _by_time(rows)
+    # weights are kept by a criterion of the model's own, which need not be the smallest value in a panel
+    kept = max((_number(row.get(clock)) for row in rows if row.get("kept") == 1.0), default=None)
     quantities = (
         ("Negative ELBO", _negative_elbo),
         ("Reconstruction", _value_of("recon_loss")),
@@ -61,7 +66,7 @@ def panels(rows: Iterable[Row]) -> tuple[Panel, ...]:
     for title, quantity in quantities:
         curves = tuple(curve for split in SPLITS if (curve := _curve(timed, split, quantity)).times)
         if curves:
-            found.append(Panel(title, clock, curves, *_range(curves)))
+            found.append(Panel(title, clock, curves, *_range(curves), kept))
     return tuple(found)
 
 

@@ -66,7 +66,7 @@ class Validation(Callback):
             )
         # after n steps the model stands where step n - 1 has put it
         if progress.step > self.settled or progress.step == progress.steps:
-            self.session.best.consider(score, progress.epoch, self.session.model)
+            row["kept"] = float(bool(self.session.best.consider(score, progress.epoch, self.session.model)))
 
 
 class Rows(Callback):

@@ -43,11 +43,13 @@ class Best:
     epoch: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def consider(self, score: float, epoch: int, model: VAE) -> None:
-        """Keep the model's present weights if `score` is higher."""
-        if score > self.score:
-            self.score, self.epoch = score, epoch
-            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    def consider(self, score: float, epoch: int, model: VAE) -> bool:
+        """Keep the model's present weights if `score` is higher; says whether it was."""
+        if not score > self.score:
+            return False
+        self.score, self.epoch = score, epoch
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        return True
 
 
 @dataclass
