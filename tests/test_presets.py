@@ -95,6 +95,14 @@ def test_it_improves_its_own_criterion(trained: Trained) -> None:
     assert criterion(trained.name, rows[-1]) < criterion(trained.name, rows[first])
 
 
+def test_the_use_of_a_codebook_is_logged_over_the_whole_split(trained: Trained) -> None:
+    rows = trained.run.history
+    for row in rows:
+        assert ("val/codebook_perplexity" in row) == trained.name.startswith("vqvae")
+    if trained.name.startswith("vqvae"):
+        assert 1.0 <= rows[-1]["val/codebook_perplexity"] <= 512 * rows[-1]["val/codebook_used"] + 1e-9
+
+
 def test_it_is_measured_and_drawn(trained: Trained) -> None:
     metrics = trained.run.metrics
     assert metrics["reconstruction"].n == 180

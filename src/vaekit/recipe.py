@@ -17,6 +17,7 @@ from vaekit.data import Dataset
 from vaekit.data.stream import Stream
 from vaekit.distributions.noise import PerExample, use
 from vaekit.errors import ConfigError
+from vaekit.evaluation.codebook import codebook_numbers, codes
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.passes import batches, measuring
 from vaekit.evaluation.rate_distortion import bound_terms
@@ -124,6 +125,9 @@ def validate(session: Session, dataset: Dataset, plan: EvaluationPlan) -> tuple[
     if bounded and weighted:
         score = -measured[Role.BOUND]
         row[f"val/iwae_{session.samples}"] = score
+    used = codes(session.model, dataset.validation, single)
+    if used is not None:
+        row |= {f"val/{name}": value for name, value in codebook_numbers(*used).items()}
     if objective.plain and set(objective.roles.values()) <= set(measured):
         coefficients = _coefficients(session)
         row["val/loss"] = sum(coefficients[name] * measured[role] for name, role in objective.roles.items())

@@ -131,6 +131,23 @@ def test_a_density_above_a_discrete_base_is_seen_too() -> None:
     assert finding.remedies == ("vaekit train model=residual_progressive final_res=8 data.binarisation=none",)
 
 
+def test_a_codebook_that_nobody_uses_is_found() -> None:
+    def found(used: float) -> list[str]:
+        metrics = {
+            **numbers(20.0),
+            "codebook_used": Estimate(used, 0.0, "1", 180),
+            "codebook_perplexity": Estimate(1.9, 0.1, "codes", 180),
+        }
+        own = "model=vqvae training.epochs=2"
+        findings = diagnose(metrics, configured(own), f"vaekit train {own}")
+        for finding in findings:
+            compose(translate(shlex.split(finding.remedies[1])[2:]))
+        return [finding.title for finding in findings]
+
+    assert found(2 / 512) == ["Codebook collapse"]
+    assert found(0.1) == []
+
+
 def test_a_remedy_says_a_key_once() -> None:
     (finding,) = diagnose(numbers(0.1), configured("training.epochs=3"), "vaekit train training.epochs=3")
     assert finding.remedies[0] == "vaekit train training.epochs=9"

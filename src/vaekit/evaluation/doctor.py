@@ -11,6 +11,8 @@ from vaekit.evaluation.units import Estimate
 
 # below this the latent says less than a coin toss about an image
 COLLAPSED_NATS = 0.5
+# below this share of codes in use, a codebook has collapsed
+DEAD_SHARE = 0.1
 # above it, a KL near zero is beta's doing
 HEAVY_BETA = 2.0
 
@@ -190,10 +192,23 @@ def _density_of_bits(case: _Case) -> Iterator[Finding]:
     )
 
 
+def _codebook(case: _Case) -> Iterator[Finding]:
+    used, perplexity = case.value("codebook_used"), case.value("codebook_perplexity")
+    if used is None or perplexity is None or used >= DEAD_SHARE:
+        return
+    yield Finding(
+        "warning",
+        "Codebook collapse",
+        f"{used:.1%} of the codes are used, with a perplexity of {perplexity:.3g}: the model pays the rate of all of them.",
+        "Most codes have never been the nearest to anything; train longer, so that dead ones are revived, or take fewer.",
+        case.remedies(f"training.epochs={3 * int(case.config['training']['epochs'])}", "posterior.codebook.codes=64"),
+    )
+
+
 # likelihoods that are probabilities of discrete values, and no densities
 DISCRETE = ("Bernoulli", "Categorical", "DiscretizedLogistic", "DiscretizedLogisticMixture")
 
-RULES = (_collapse, _one_posterior, _density_of_bits, _beta, _grey_bernoulli)
+RULES = (_collapse, _one_posterior, _codebook, _density_of_bits, _beta, _grey_bernoulli)
 
 
 def _without_stale(command: str, override: str) -> str:
