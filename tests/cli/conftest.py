@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -82,6 +83,7 @@ def forked(tmp_path: Path) -> Callable[..., int]:
         if process:
             return process
         code = 70
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background of a script ignores it
         try:
             descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(descriptor, 1)

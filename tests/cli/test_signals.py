@@ -37,7 +37,7 @@ def ended(process: int) -> int:
     return status if status >= 0 else 128 - status
 
 
-def wait_for(what: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "waited too long"
@@ -180,11 +180,11 @@ def test_five_stops_of_fresh_interpreters(tmp_path: Path, whole: dict[str, bytes
         wait_for(lambda path=path, stops=stops: trained(path) > stops, 120)
         time.sleep(chance.uniform(0.0, 0.1))
         process.send_signal(number)
-        said = process.communicate(timeout=60)[0]
+        said = process.communicate(timeout=180)[0]
         assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), said
         assert "Traceback" not in said
         assert ("go on with: vaekit resume " in said) == (number != signal.SIGKILL)
         process = start("resume", path)
-    said = process.communicate(timeout=120)[0]
+    said = process.communicate(timeout=300)[0]
     assert process.returncode == 0, said
     assert results(path) == whole
