@@ -46,6 +46,15 @@ class Network(nn.Module, ABC):
 BEGINNING_SHARE = 0.1
 
 
+@torch.no_grad()
+def begin_convolution(convolution: nn.Module, output: Tensor) -> None:
+    """Set the bias of a last convolution to the mean of each channel of `output`, (C, H, W), and shrink its weights."""
+    assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
+    assert convolution.bias is not None
+    convolution.bias.copy_(output.mean((1, 2)))
+    convolution.weight.mul_(BEGINNING_SHARE)
+
+
 def activation(name: str) -> nn.Module:
     """The activation called `name`."""
     if name not in ACTIVATIONS:

@@ -7,10 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from vaekit.networks.base import BEGINNING_SHARE, Network, check_image_shape, check_widths, size
+from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths, size
 from vaekit.networks.base import activation as act
 from vaekit.networks.fold import folded
 from vaekit.networks.linear import Linear
@@ -93,14 +92,11 @@ class ConvDecoder(Network):
             layers += [*of_channels(norm, before[0]), act(activation), Doubling(before[0], after)]
         self.layers = nn.Sequential(*layers)
 
-    @torch.no_grad()
     def begin_at(self, output: Tensor) -> None:
         """Set the last layer's bias to the mean of each channel of `output`, and shrink its weights."""
         last = self.layers[-1]
         assert isinstance(last, Doubling)
-        assert last.conv.bias is not None
-        last.conv.bias.copy_(output.mean((1, 2)))
-        last.conv.weight.mul_(BEGINNING_SHARE)
+        begin_convolution(last.conv, output)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, *in_shape) to (*, C, H, W)."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from vaekit.networks.base import BEGINNING_SHARE, Network, check_image_shape, check_widths, size
+from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths, size
 from vaekit.networks.fold import folded
 from vaekit.networks.linear import Linear
 from vaekit.schedules import Annealed
@@ -238,14 +238,10 @@ class GrowingDecoder(Network):
         self.put_out = nn.ModuleList(nn.Conv2d(width, out_shape[0], kernel_size=1) for width in widths)
         self.act = nn.LeakyReLU(SLOPE)
 
-    @torch.no_grad()
     def begin_at(self, output: Tensor) -> None:
         """Set the biases of all 1x1 convolutions to the mean of each channel of `output`, and shrink their weights."""
         for convolution in self.put_out:
-            assert isinstance(convolution, nn.Conv2d)
-            assert convolution.bias is not None
-            convolution.bias.copy_(output.mean((1, 2)))
-            convolution.weight.mul_(BEGINNING_SHARE)
+            begin_convolution(convolution, output)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, *in_shape) to (*, C, R, R)."""

@@ -7,11 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from vaekit.networks.base import BEGINNING_SHARE, Network, check_image_shape, check_widths
+from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths
 from vaekit.networks.base import activation as act
 from vaekit.networks.conv import Doubling, pyramid
 from vaekit.networks.fold import folded
@@ -101,15 +100,10 @@ class MapDecoder(Network):
             layers += [act(activation), nn.Conv2d(hidden, out_shape[0], kernel_size=3, padding=1)]
         self.layers = nn.Sequential(*layers)
 
-    @torch.no_grad()
     def begin_at(self, output: Tensor) -> None:
         """Set the last layer's bias to the mean of each channel of `output`, and shrink its weights."""
         last = self.layers[-1]
-        convolution = last.conv if isinstance(last, Doubling) else last
-        assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
-        assert convolution.bias is not None
-        convolution.bias.copy_(output.mean((1, 2)))
-        convolution.weight.mul_(BEGINNING_SHARE)
+        begin_convolution(last.conv if isinstance(last, Doubling) else last, output)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, D, h, w) to (*, C, H, W)."""

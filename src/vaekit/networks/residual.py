@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vaekit.networks.base import BEGINNING_SHARE, Network, size
+from vaekit.networks.base import Network, begin_convolution, size
 from vaekit.networks.fold import folded
 from vaekit.networks.growing import SLOPE, GrowingEncoder, Grown, Growth, area_pooled, channels, doubled
 from vaekit.networks.linear import Linear
@@ -158,12 +158,9 @@ class RefiningDecoder(Network):
         self.put_out = nn.Conv2d(widths[-1] + seen, pyramid.channels, kernel_size=1)
         self.act = nn.LeakyReLU(SLOPE)
 
-    @torch.no_grad()
     def begin_at(self, output: Tensor) -> None:
         """Set the biases of the last convolution to the mean of each channel of `output`, and shrink its weights."""
-        assert self.put_out.bias is not None
-        self.put_out.bias.copy_(output.mean((1, 2)))
-        self.put_out.weight.mul_(BEGINNING_SHARE)
+        begin_convolution(self.put_out, output)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Latent (K, B, *in_shape), and the image (K, B, C, r, r) as context, to (K, B, C, r, r)."""

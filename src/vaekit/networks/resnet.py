@@ -7,11 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from vaekit.networks.base import BEGINNING_SHARE, Network, check_image_shape, check_widths, size
+from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths, size
 from vaekit.networks.base import activation as act
 from vaekit.networks.conv import pyramid
 from vaekit.networks.fold import folded
@@ -105,14 +104,9 @@ class ResidualDecoder(Network):
         layers += [*of_channels(norm, channels[-1]), act(activation)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], out_shape[0], kernel_size=3, padding=1))
 
-    @torch.no_grad()
     def begin_at(self, output: Tensor) -> None:
         """Set the last layer's bias to the mean of each channel of `output`, and shrink its weights."""
-        last = self.layers[-1]
-        assert isinstance(last, nn.Conv2d)
-        assert last.bias is not None
-        last.bias.copy_(output.mean((1, 2)))
-        last.weight.mul_(BEGINNING_SHARE)
+        begin_convolution(self.layers[-1], output)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, *in_shape) to (*, C, H, W)."""
