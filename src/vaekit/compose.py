@@ -27,6 +27,8 @@ PARTS = ("data", "network", "posterior", "prior", "likelihood", "objective", "op
 GROUPS = (*PARTS, "model", "experiment")
 # the keys that are texts, whatever a part may be
 _TEXTS = ("device", "output_dir")
+# mappings whose names are the user's own
+_COLLECTIONS = ("objective.weights", "objective.terms", "data.augmentation")
 _ESCAPED = re.compile(r"(?<!\\)\\(\\\\)*\$\{")
 _INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
 
@@ -49,9 +51,11 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> DictCon
     choices = [text for text, o in parsed.items() if o.key_or_group in GROUPS]
     values = {text: o for text, o in parsed.items() if o.key_or_group not in GROUPS}
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
-    base = _hydra([*choices, *search])
-    settings = [word for text, override in values.items() for word in _addressed(text, override, base)]
-    config = _hydra([*choices, *search, *settings])
+    config, settings = _hydra([*choices, *search]), list[str]()
+    for chosen in ({t: o for t, o in values.items() if _is_kind(o) is first} for first in (True, False)):
+        # what may be set below a node depends on its kind, so kinds come first
+        settings += [word for text, override in chosen.items() for word in _addressed(text, override, config)]
+        config = _hydra([*choices, *search, *settings]) if chosen else config
     _refuse_resolvers(config)
     _check_texts(config)
     for group in ("model", "experiment"):
@@ -75,6 +79,8 @@ def resolve(
     examples: int = 1,
     num_classes: int = 0,
     levels: int | None = None,
+    num_conditions: int = 0,
+    num_batches: int = 0,
 ) -> dict[str, Any]:
     """The configuration as plain dictionaries, now that the data are known.
 
@@ -84,10 +90,15 @@ def resolve(
         examples: In the training split.
         num_classes: Of the labels, 0 where there are none.
         levels: Of discrete values, None for continuous ones.
+        num_conditions: Numbers that an example is conditioned on, 0 where there are none.
+        num_batches: How many of these tell the experimental batches apart, 0 where there are none.
 
     Raises:
-        ConfigError: If an interpolation or a required value is open, or `input_dim` is not that of the data.
+        ConfigError: If an interpolation or a required value is open, a part needs another model, a setting has no effect, or
+            `input_dim` is not that of the data.
     """
+    _check_settings(config)
+    _check_complete(config)
     config = config.copy()
     config.event_shape = list(event_shape)
     values = math.prod(event_shape)
@@ -98,6 +109,7 @@ def resolve(
         )
     config.input_dim = values
     config.num_classes, config.levels = num_classes, levels
+    config.num_conditions, config.num_batches = num_conditions, num_batches
     if "growth_epochs" in config:
         config.growth_epochs = _growth_epochs(config)
     config.steps_per_epoch = _batches(examples, config.training.get("batch_size"))
@@ -211,6 +223,8 @@ def _addressed(text: str, override: Override, config: DictConfig) -> list[str]:
     key = override.key_or_group
     if key in _keys(config):
         value = override.value()
+        if key.endswith(".kind"):
+            _check_arguments(text, key.removesuffix(".kind"), value, config)
         whole = isinstance(value, dict) and "kind" in value
         return [f"~{key}", f"+{text}"] if whole else [text]
     parent, _, name = key.rpartition(".")
@@ -224,7 +238,7 @@ def _addressed(text: str, override: Override, config: DictConfig) -> list[str]:
         raise ConfigError(
             f"{text}: {parent} ({node.kind}) has no argument {name!r}{closest(name, {*valid, *map(str, node)})}"
         )
-    if isinstance(node, DictConfig) and _is_free(parent):
+    if _is_free(key):
         return [f"+{text}"]
     valid = {*_keys(config), *GROUPS}
     owners = _models_with(key)
@@ -238,7 +252,11 @@ def _addressed(text: str, override: Override, config: DictConfig) -> list[str]:
 def _models_with(key: str) -> list[str]:
     """The models whose files bring a root key of this name."""
     files = sorted((CONF / "model").glob("*.yaml"))
-    return [file.stem for file in files if key in (yaml.safe_load(file.read_text("utf-8")) or {})]
+    return [file.stem for file in files if key in _read(file)]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text("utf-8")) or {}
 
 
 def _lacking(error: InterpolationKeyError) -> str:
@@ -247,14 +265,48 @@ def _lacking(error: InterpolationKeyError) -> str:
     owners = _models_with(found[1]) if found else []
     if not found or not owners:
         return _one_line(error)
+    return f"{error.full_key} needs the key {found[1]!r}, which {_brought_by(owners)} too."
+
+
+def _brought_by(owners: Sequence[str]) -> str:
+    """The end of a message about something that only some models have."""
     models = " and ".join(f"model={owner}" for owner in owners)
-    bring, choose = ("brings", "it") if len(owners) == 1 else ("bring", "one of them")
-    return f"{error.full_key} needs the key {found[1]!r}, which {models} {bring}; choose {choose} too."
+    return f"{models} brings; choose it" if len(owners) == 1 else f"{models} bring; choose one of them"
 
 
-def _is_free(parent: str) -> bool:
-    # collections keyed by name: objective.weights.mine=2 names a term of the user's own
-    return parent in ("objective.weights", "objective.terms")
+def _models_choosing(group: str, kind: str) -> list[str]:
+    """The models whose files choose a part of this kind."""
+    named = {file.stem for file in (CONF / group).glob("*.yaml") if _read(file).get("kind") == kind}
+    return [
+        file.stem
+        for file in sorted((CONF / "model").glob("*.yaml"))
+        if any(entry.get(f"override /{group}") in named for entry in _read(file).get("defaults", []))
+    ]
+
+
+def _is_kind(override: Override) -> bool:
+    value = override.value()
+    return override.key_or_group.endswith(".kind") or (isinstance(value, dict) and "kind" in value)
+
+
+def _check_arguments(text: str, where: str, kind: Any, config: DictConfig) -> None:
+    """Raise if a node that becomes another kind has arguments that this kind does not know: they may not be lost unsaid."""
+    from vaekit.builder import arguments  # loads torch
+
+    valid = arguments(kind, where)
+    strange = [str(name) for name in OmegaConf.select(config, where) if name not in valid and name != "kind"]
+    if strange:
+        needed = "".join(f", {name}: ..." for name, argument in valid.items() if argument.default is argument.empty)
+        raise ConfigError(
+            f"{text}: {where} has {' and '.join(strange)}, which {kind} does not take; write the whole node: "
+            f"'{where}={{kind: {kind}{needed}}}'."
+        )
+
+
+def _is_free(key: str) -> bool:
+    # objective.weights.mine=2 and data.augmentation.mine.kind=... name entries of the user's own
+    parent, _, name = key.rpartition(".")
+    return parent in _COLLECTIONS or (name == "kind" and parent.rpartition(".")[0] in _COLLECTIONS)
 
 
 def _keys(config: DictConfig) -> list[str]:
@@ -276,6 +328,33 @@ def _refuse_resolvers(config: DictConfig) -> None:
         # what remains may be a resolver, or an interpolation within another, which can spell one
         if "${" in _INTERPOLATION.sub("", _ESCAPED.sub("", text)):
             raise ConfigError(f"{text!r} calls a resolver; only keys of the configuration may stand in ${{...}}.")
+
+
+def _check_settings(config: DictConfig) -> None:
+    """Raise for a beta or a sigma that no part reads: two values that are equal are not yet one that follows the other."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    read = {name for text in _texts(plain) for name in _INTERPOLATION.findall(_ESCAPED.sub("", text))}
+    if config.beta != 1.0 and "${beta}" not in read:
+        raise ConfigError(
+            f"beta={config.beta} has no effect on this objective: none of its weights follows beta; leave it out, or write "
+            "objective=elbo."
+        )
+    if config.sigma != 1.0 and "${sigma}" not in read:
+        raise ConfigError(
+            f"sigma={config.sigma} has no effect on {config.likelihood.kind}; leave it out, or write likelihood=normal."
+        )
+
+
+def _check_complete(config: DictConfig) -> None:
+    """Raise for a part that only another architecture can complete, such as the posterior of a VQ-VAE."""
+    from vaekit.builder import lacking  # loads torch
+
+    for group in ("posterior", "prior", "likelihood"):
+        node = config[group]
+        needed = lacking(config.architecture.kind, group, node)
+        owners = _models_choosing(group, node.kind) if needed else []
+        if owners:
+            raise ConfigError(f"{group}: {node.kind} needs {' and '.join(needed)}, which {_brought_by(owners)} too.")
 
 
 def _check_texts(config: DictConfig) -> None:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vaekit.builder import build, build_model, complete
 from vaekit.compose import resolve
+from vaekit.conditionals import Quantized
 from vaekit.conditionals.base import Conditional
 from vaekit.data import Dataset
 from vaekit.data.stream import Stream
@@ -21,7 +22,7 @@ from vaekit.evaluation.codebook import codebook_numbers, codes
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.passes import batches, measuring
 from vaekit.evaluation.rate_distortion import bound_terms
-from vaekit.likelihoods.base import Values
+from vaekit.likelihoods.base import DataRange
 from vaekit.models.vae import VAE
 from vaekit.networks import Network
 from vaekit.objectives import Objective, effective_beta
@@ -35,8 +36,8 @@ from vaekit.training.session import Session
 
 # the validation noise of every epoch is the same, so that epochs differ by their weights alone
 VALIDATION_SEED = 1
-# training examples that parts which start from the data are shown
-_LOOK = 2000
+# training examples that parts which start from the data are shown, and as many values as these may have in all
+_LOOK, _LOOK_VALUES = 2000, 1 << 24
 
 
 def open_data(node: Mapping[str, Any]) -> Dataset:
@@ -164,10 +165,10 @@ def _tiny_trace(session: Session) -> Any:
 
 def _begin(model: VAE, dataset: Dataset) -> None:
     """Let the parts that start from the data look at them, and the decoder begin where the likelihood wants it to."""
+    count = min(_LOOK, max(1, _LOOK_VALUES // model.event_shape.numel()))
     # at random: folders of images are sorted by class
-    chosen = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:_LOOK].to(
-        dataset.train.stored.device
-    )
+    chosen = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:count]
+    chosen = chosen.to(dataset.train.stored.device)
     with measuring(model), use(PerExample(0, chosen)):
         examples = dataset.train.batch(chosen).x
     for part in model.modules():
@@ -194,39 +195,38 @@ def resolved(composed: DictConfig, dataset: Dataset) -> dict[str, Any]:
             examples=len(dataset.train),
             num_classes=dataset.num_classes,
             levels=dataset.levels,
+            num_conditions=dataset.num_conditions,
+            num_batches=dataset.num_batches,
         )
     )
     return config
 
 
 def _check(config: Mapping[str, Any], dataset: Dataset, model: VAE) -> None:
-    if config.get("sigma", 1.0) != 1.0 and not model.likelihood.takes_sigma:
-        raise ConfigError(
-            f"sigma={config['sigma']} has no effect on {config['likelihood']['kind']}; write likelihood=normal too."
-        )
     if model.conditional and any(isinstance(part, Vamp) for part in model.hierarchy.modules()):
         raise ConfigError(
             "The VampPrior asks the encoder about inputs of its own, which have no class or condition, and this model is "
             "conditional: write another prior, such as prior=mixture."
         )
     try:
-        model.likelihood.check(Values(dataset.low, dataset.high, dataset.levels, dataset.remedies))
+        model.likelihood.check(DataRange(dataset.low, dataset.high, dataset.levels, dataset.remedies, dataset.counts))
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
 def _check_objective(config: Mapping[str, Any], objective: Objective, model: VAE) -> None:
-    # a weight that follows beta is equal to it by now
-    beta = config.get("beta", 1.0)
-    if beta != 1.0 and beta not in (config["objective"].get("weights") or {}).values():
-        raise ConfigError(
-            f"beta={beta} has no effect on this objective: none of its weights follows beta; leave it out."
-        )
     bound = [*objective.having(Role.RATE), *objective.having(Role.BOUND)]
     if bound and not model.bounded:
         raise ConfigError(
             f"The objective's term {bound[0]!r} needs a density q(z|x), and this model has none: write "
             "objective=reconstruction, or posterior=normal."
+        )
+    # what chooses one code of many is held by their number
+    codes = all(isinstance(level.posterior, Quantized) for level in model.hierarchy.open())
+    if model.bounded and not codes and set(objective.roles.values()) <= {Role.DISTORTION, Role.PENALTY}:
+        raise ConfigError(
+            f"No term of the objective ({', '.join(objective.roles)}) holds q(z|x) to the prior, whose samples would mean nothing "
+            "to the decoder: write posterior=delta prior=fitted_normal, or objective=elbo."
         )
 
 

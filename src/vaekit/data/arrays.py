@@ -313,8 +313,8 @@ def as_labels(arrays: list[npt.NDArray[Any]], sizes: list[int], name: str) -> tu
 
 
 def _rescale(splits: tuple[Split, Split, Split]) -> str:
-    highest = max(float(split.stored.max()) for split in splits)
-    whole = all(bool((split.stored == split.stored.round()).all()) for split in splits)
+    highest = max(float(split.dense.max()) for split in splits)
+    whole = all(bool((split.dense == split.dense.round()).all()) for split in splits)
     # whole numbers up to 255 are bytes, and up to 65,535 two of them; anything else is divided by its maximum
     bound = next((b for b in (255, 65535) if whole and 1 < highest <= b), highest)
     return f"data.scale={bound:.10g}"

@@ -5,11 +5,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from vaekit.data.rows import Rows
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -41,19 +45,27 @@ class Split:
     """One part of a data set: held on one device in its storage type, transformed there a batch at a time.
 
     Attributes:
-        stored: All examples in their storage type (uint8 for 8-bit images), shape (N, *x).
+        stored: All examples in their storage type (uint8 for 8-bit images, sparse counts), shape (N, *x).
         transforms: Applied to a gathered batch, in order; the first makes it floating point.
         labels: int64, shape (N,), or None.
         conditions: float32, shape (N, F), or None.
+        annotations: What else is known of each example and no model sees, by name: on the host, each of length N.
     """
 
-    stored: Tensor
+    stored: Tensor | Rows
     transforms: tuple[Transform, ...]
     labels: Tensor | None = None
     conditions: Tensor | None = None
+    annotations: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.stored)
+
+    @property
+    def dense(self) -> Tensor:
+        """What is stored, of a split that stores a tensor."""
+        assert isinstance(self.stored, Tensor)
+        return self.stored
 
     def batch(self, index: Tensor) -> Batch:
         """The examples at `index` (int64, shape (B,), on the split's device): one gather and the transforms."""
@@ -63,6 +75,23 @@ class Split:
         labels = None if self.labels is None else self.labels.index_select(0, index)
         conditions = None if self.conditions is None else self.conditions.index_select(0, index)
         return Batch(x=x, labels=labels, index=index, conditions=conditions)
+
+    def part(self, index: Tensor) -> Split:
+        """The examples at `index` (int64, on the split's device), in that order, as a split of their own."""
+        stored = self.stored.part(index) if isinstance(self.stored, Rows) else self.stored.index_select(0, index)
+        chosen = index.cpu().numpy()
+        return Split(
+            stored,
+            self.transforms,
+            None if self.labels is None else self.labels.index_select(0, index),
+            None if self.conditions is None else self.conditions.index_select(0, index),
+            {name: values[chosen] for name, values in self.annotations.items()},
+        )
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """The order of an epoch, int64, shape (N,): each example once. Drawn on the CPU, so that it is the same on every device."""
+        stored = self.stored
+        return stored.order(generator) if isinstance(stored, Rows) else torch.randperm(len(stored), generator=generator)
 
     def to(self, device: torch.device) -> Split:
         """The same split on another device."""
@@ -86,7 +115,12 @@ class Dataset:
         low: Smallest value that a model can see.
         high: Largest value that a model can see.
         levels: M where every value is one of 0, 1/(M-1), ..., 1, as those of 8-bit images are with M = 256; None otherwise.
-        remedies: What to write, by problem, when values do not fit a likelihood: "scale" for values outside [0, 1].
+        remedies: What to write, by problem, when values do not fit a likelihood: "scale" for values outside [0, 1], "counts" for
+            what is no count any more, "logarithm" for counts under a density.
+        counts: Whether every value is a number of things that were counted.
+        feature_names: Of the columns of a table or the genes of a cell, empty for images.
+        num_batches: Of the conditions, how many (from the second on) are the unit vector of an experimental batch.
+        ood: Examples that were set aside because they differ from the others, or None.
     """
 
     name: str
@@ -100,6 +134,15 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     levels: int | None = None
     remedies: dict[str, str] = field(default_factory=dict)
+    counts: bool = False
+    feature_names: tuple[str, ...] = ()
+    num_batches: int = 0
+    ood: Split | None = None
+
+    @property
+    def num_conditions(self) -> int:
+        """Numbers that an example is conditioned on, F; 0 where there are none."""
+        return 0 if self.train.conditions is None else self.train.conditions.shape[1]
 
     @property
     def event_shape(self) -> torch.Size:
@@ -132,8 +175,10 @@ class Dataset:
         return number % self.num_classes if self.num_classes else None
 
     def split(self, name: str) -> Split:
-        """The split called `name`: train, validation or test."""
+        """The split called `name`: train, validation, test, or ood where examples were set aside."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        if self.ood is not None:
+            splits["ood"] = self.ood
         if name not in splits:
             raise ValueError(f"split is {name!r}, expected one of {', '.join(splits)}.")
         return splits[name]
@@ -143,7 +188,10 @@ class Dataset:
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             digest.update(repr((str(split.stored.dtype), tuple(split.stored.shape))).encode())
-            digest.update(split.stored.cpu().contiguous().reshape(-1).numpy().data)
+            if isinstance(split.stored, Rows):
+                split.stored.digest(digest.update)
+            else:
+                digest.update(split.stored.cpu().contiguous().reshape(-1).numpy().data)
             for given in (split.labels, split.conditions):
                 if given is not None:
                     digest.update(given.cpu().contiguous().reshape(-1).numpy().data)
@@ -151,6 +199,6 @@ class Dataset:
 
     def to(self, device: torch.device) -> Dataset:
         """The same data on another device."""
-        return replace(
-            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
-        )
+        train, validation, test = (split.to(device) for split in self.splits)
+        ood = None if self.ood is None else self.ood.to(device)
+        return replace(self, train=train, validation=validation, test=test, ood=ood)

@@ -102,7 +102,7 @@ def _resized(name: str, parts: Parts, resolution: int) -> Parts:
         raise ValueError(
             f"data.resolution={resolution} expects images, received a table of {shape[0]} features from {name}; leave it out."
         )
-    train, validation, test = (replace(split, stored=fit_square(split.stored, resolution)) for split in parts.splits)
+    train, validation, test = (replace(split, stored=fit_square(split.dense, resolution)) for split in parts.splits)
     words = fit_description((shape[1], shape[2]), resolution)
     return replace(
         parts, splits=(train, validation, test), scaling=f"{parts.scaling}; {words}" if words else parts.scaling
@@ -115,7 +115,7 @@ def _levels(splits: _Splits) -> int | None:
     divisor = divisors.pop() if len(divisors) == 1 else 0.0
     if any(split.stored.dtype != torch.uint8 for split in splits) or not 1 <= divisor <= 255 or divisor % 1:
         return None
-    return int(divisor) + 1 if max(int(split.stored.max()) for split in splits) <= divisor else None
+    return int(divisor) + 1 if max(int(split.dense.max()) for split in splits) <= divisor else None
 
 
 def _augmented(split: Split, changes: tuple[Augmentation, ...], levels: int | None) -> Split:

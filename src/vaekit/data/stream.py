@@ -34,9 +34,7 @@ class Stream:
 
     def _permutation(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
-            # on the CPU, so that the order is the same on every device
-            generator = torch.Generator().manual_seed(_mixed(self.seed, epoch))
-            order = torch.randperm(len(self.split), generator=generator)
+            order = self.split.order(torch.Generator().manual_seed(_mixed(self.seed, epoch)))
             self._epoch, self._order = epoch, order.to(self.split.stored.device)
         return self._order
 

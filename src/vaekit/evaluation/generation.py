@@ -134,17 +134,14 @@ def real_images(split: Split, plan: Plan, count: int) -> tuple[Tensor, Tensor | 
     Where the model is shown draws of grey images, the grey images are taken: they are what means of p(x|z) should look like.
     """
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(plan.seed))[:count].sort().values
-    part = _at(split, chosen.to(split.stored.device))
+    part = _undrawn(split.part(chosen.to(split.stored.device)))
     found = list(batches(part, plan))
     context = None if found[0].context is None else torch.cat([b.context for b in found if b.context is not None])
     return torch.cat([batch.x.cpu() for batch in found]), context
 
 
-def _at(split: Split, index: Tensor) -> Split:
-    labels = None if split.labels is None else split.labels[index]
-    conditions = None if split.conditions is None else split.conditions[index]
-    transforms = tuple(transform for transform in split.transforms if not isinstance(transform, Dynamic))
-    return Split(split.stored[index], transforms, labels, conditions)
+def _undrawn(split: Split) -> Split:
+    return replace(split, transforms=tuple(t for t in split.transforms if not isinstance(t, Dynamic)))
 
 
 def _binarised(split: Split) -> bool:

@@ -60,8 +60,9 @@ def measuring(model: VAE) -> Iterator[None]:
 def batches(split: Split, plan: Plan) -> Iterator[Batch]:
     """The split in order; random transforms draw each example's own noise."""
     device = split.stored.device
-    for first in range(0, len(split), plan.batch_size):
-        yield examples(split, torch.arange(first, min(first + plan.batch_size, len(split)), device=device), plan)
+    count = min(plan.batch_size, max(1, _VALUES // split.stored.shape[1:].numel()))
+    for first in range(0, len(split), count):
+        yield examples(split, torch.arange(first, min(first + count, len(split)), device=device), plan)
 
 
 def examples(split: Split, index: Tensor, plan: Plan) -> Batch:

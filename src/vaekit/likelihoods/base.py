@@ -14,7 +14,7 @@ from vaekit.conditionals.base import Conditional
 
 
 @dataclass(frozen=True)
-class Values:
+class DataRange:
     """What a likelihood must know of the values in the data, as the model sees them.
 
     Attributes:
@@ -22,12 +22,14 @@ class Values:
         high: Largest value.
         levels: M where every value is one of 0, 1/(M-1), ..., 1, as those of 8-bit images are with M = 256; None otherwise.
         remedies: What a user can write to change the data, by problem; `scale` for values outside [0, 1].
+        counts: Whether every value is a number of things that were counted.
     """
 
     low: float
     high: float
     levels: int | None = None
     remedies: Mapping[str, str] = field(default_factory=dict)
+    counts: bool = False
 
 
 class Likelihood(Conditional):
@@ -40,11 +42,6 @@ class Likelihood(Conditional):
     discrete: ClassVar[bool] = False
 
     @property
-    def takes_sigma(self) -> bool:
-        """Whether `sigma` means anything to it."""
-        return False
-
-    @property
     def constant(self) -> float:
         """Nats of -log p(x|z) that depend neither on x, z nor on anything that is trained: the same for every example.
 
@@ -53,7 +50,7 @@ class Likelihood(Conditional):
         return 0.0
 
     @abstractmethod
-    def check(self, values: Values) -> None:
+    def check(self, values: DataRange) -> None:
         """Raise unless the values of the data lie in the support.
 
         Raises:
