@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -31,6 +33,34 @@ def float64() -> Iterator[None]:
     yield
     torch.set_default_dtype(dtype)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def cells_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Counts of 40 genes in 400 cells of four types (`kind`) and two batches (`plate`), in the form of scipy.sparse.save_npz.
+
+    Negative binomial with theta 2; the types differ in the genes that they use, the batches by a factor for each gene, and
+    libraries by a factor of 20 that has nothing to do with either.
+    """
+    draw = np.random.default_rng(7)
+    kind, plate = draw.integers(0, 4, 400), draw.integers(0, 2, 400)
+    shares = np.exp(1.5 * draw.normal(size=(4, 40)))[kind] * np.exp(0.7 * draw.normal(size=(2, 40)))[plate]
+    library = np.exp(draw.uniform(np.log(20), np.log(400), size=(400, 1)))
+    mean = library * shares / shares.sum(1, keepdims=True)
+    x = draw.poisson(draw.gamma(2.0, mean / 2.0))
+    x[:, 0] += x.sum(1) == 0
+    rows, columns = x.nonzero()
+    file = tmp_path_factory.mktemp("cells") / "counts.npz"
+    starts = np.searchsorted(rows, np.arange(401))
+    matrix = {
+        "data": x[rows, columns],
+        "indices": columns,
+        "indptr": starts,
+        "shape": np.array(x.shape),
+        "format": b"csr",
+    }
+    np.savez(file, **matrix, kind=np.array(list("abcd"))[kind], plate=np.array(["left", "right"])[plate])
+    return file
 
 
 @pytest.fixture(scope="session")

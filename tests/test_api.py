@@ -141,7 +141,8 @@ def test_selection_looks_at_beta_1_whatever_the_training_weighs(quick: Any) -> N
 
 @pytest.mark.parametrize("likelihood", ["normal", "normal_learned", "normal_optimal"])
 def test_the_constant_is_all_that_include_const_changes(likelihood: str, quick: Any) -> None:
-    chosen = (f"likelihood={likelihood}", "data.binarisation=none", "sigma=0.7")
+    scale = () if likelihood == "normal_optimal" else ("sigma=0.7",)
+    chosen = (f"likelihood={likelihood}", "data.binarisation=none", *scale)
     without, with_it = (quick(*chosen, f"training.include_const={flag}") for flag in ("false", "true"))
     constant = without.model.likelihood.constant
     assert constant != 0

@@ -138,15 +138,54 @@ def test_weights_of_the_users_own_terms_can_be_named() -> None:
     assert compose(["objective.weights.recon=2"]).objective.weights.recon == 2
 
 
+def test_a_beta_that_a_weight_follows_is_told_from_one_that_is_equal_to_it() -> None:
+    for overrides in (
+        ["beta=0.5"],
+        ["beta=0.5", "objective=free_bits"],
+        ["beta=0.5", "objective.weights.recon=${beta}"],
+    ):
+        resolve(compose(overrides), (4,))
+    with pytest.raises(ConfigError, match=r"beta=0\.5 has no effect"):
+        resolve(compose(["beta=0.5", "objective.weights.kl=0.5"]), (4,))
+
+
+def test_entries_of_collections_may_be_named_by_dots() -> None:
+    crop = {"kind": "data.RandomResizedCrop", "scale": [0.5, 1.0]}
+    dotted = compose(
+        ["data.augmentation.cut.scale=[0.5,1.0]", "data.augmentation.cut.kind=data.RandomResizedCrop"]
+    ).data.augmentation
+    assert dotted == {"cut": crop}
+    terms = compose(["objective.terms.mine.kind=objectives.LatentL2", "objective.weights.mine=2"]).objective
+    assert (terms.terms.mine, terms.weights.mine) == ({"kind": "objectives.LatentL2"}, 2)
+    with pytest.raises(
+        ConfigError, match=r"data\.augmentation\.cut \(data\.RandomResizedCrop\) has no argument 'scael'"
+    ):
+        compose(["data.augmentation.cut.kind=data.RandomResizedCrop", "data.augmentation.cut.scael=[0.5,1.0]"])
+
+
+def test_a_kind_counts_before_what_is_set_below_it() -> None:
+    config = compose(["objective.terms.kl.nats=1.0", "objective.terms.kl={kind: objectives.FreeBits}"])
+    assert config.objective.terms.kl == {"kind": "objectives.FreeBits", "nats": 1.0}
+    config = compose(["condition.width=3", "model=cvae", "condition.kind=networks.Embedding"])
+    assert dict(config.condition)["width"] == 3
+
+
 # what a choice needs beside it: a path, or the model that brings a key
 BESIDE = {
     "array": ["data.path=x"],
     "images": ["data.path=x"],
     "celeba": ["data.path=x"],
+    "cells": ["data.path=x"],
+    "soma": ["data.path=x"],
+    "table": ["data.path=x"],
     "conditioned": ["model=cvae"],
     "growing": ["model=progressive"],
     "categorical": ["model=categorical"],
+    "quantized": ["model=vqvae"],
+    "quantized_gradient": ["model=vqvae"],
+    "uniform_codes": ["model=vqvae"],
     "uniform_categorical": ["model=categorical"],
+    "stage1_vae_sweep": ["sweep=null"],
 }
 
 

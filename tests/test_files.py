@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from vaekit.errors import closest
-from vaekit.files import is_folder_name, remove_drafts, write_atomically
+from vaekit.files import as_json, is_folder_name, remove_drafts, write_atomically
 
 
 def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
@@ -18,6 +20,19 @@ def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
         write_atomically(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_json_has_no_word_for_numbers_that_are_not_finite() -> None:
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    content = {"a": [math.inf, -math.inf, (math.nan, 0.1)], "b": {"ü": 1e300, "c": None, "d": True}}
+    said = as_json(content)
+    assert json.loads(said, parse_constant=refuse) == {
+        "a": [None, None, [None, 0.1]],
+        "b": {"ü": 1e300, "c": None, "d": True},
+    }
+    assert as_json({"a": 1}, indent=2) == '{\n  "a": 1\n}'
 
 
 def test_others_may_read_it_as_the_users_mask_says(tmp_path: Path) -> None:

@@ -77,12 +77,23 @@ def test_samples_of_a_conditional_model_take_the_classes_in_turn(
 ) -> None:
     model, dataset = made("model=cvae")
     heard: list[Any] = []
-    monkeypatch.setattr(report, "generated_samples", lambda images, *_, **__: heard.append(images))
-    gallery.draw_samples(tmp_path / "s.png", model, dataset, 12, 0)
+    columns: list[list[str]] = []
+
+    def hear(images: Any, *_: Any, **how: Any) -> None:
+        heard.append(images)
+        columns.append(how["columns"])
+
+    monkeypatch.setattr(report, "generated_samples", hear)
+    gallery.draw_samples(tmp_path / "s.png", model, dataset, 32, 0)
     from vaekit.evaluation import pictures
 
-    wanted = pictures.samples(model, 12, 0, torch.arange(12) % 10)
+    wanted = pictures.samples(model, 30, 0, torch.arange(30) % 10)
     assert torch.equal(torch.from_numpy(heard[0]), wanted)
+    assert columns == [[str(digit) for digit in range(10)]]
+    model, dataset = made("model=mlp")
+    gallery.draw_samples(tmp_path / "s.png", model, dataset, 32, 0)
+    assert len(heard[1]) == 32
+    assert columns[1] == []
 
 
 def test_the_pictures_of_a_stage_have_its_resolution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ PACKAGE = SOURCE / "vaekit"
 # a module imports from its own layer and those before it
 LAYERS = (
     "errors", "files", "math", "distributions", "schedules", "networks", "conditionals", "priors", "likelihoods", "models",
-    "objectives", "data", "training", "evaluation", "report", "builder", "compose",
-    "gallery", "snapshots", "recipe", "runs", "api", "second_stage", "exports", "cli", "__main__", "estimator",
+    "objectives", "data", "training", "evaluation", "report", "builder", "settings", "compose",
+    "gallery", "snapshots", "recipe", "runs", "api", "sweep", "comparison", "second_stage", "exports", "cli", "__main__",
+    "estimator",
 )  # fmt: skip
 FREE = "_version"  # of everyone
 

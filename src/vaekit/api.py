@@ -17,7 +17,7 @@ from vaekit._version import __version__
 from vaekit.builder import build
 from vaekit.compose import compose, data_node
 from vaekit.data import Dataset
-from vaekit.errors import TrainingError
+from vaekit.errors import ConfigError, TrainingError
 from vaekit.evaluation.encoded import fit_priors
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.units import Estimate
@@ -36,6 +36,8 @@ from vaekit.training.loop import Callback
 from vaekit.training.progress import PlainLines
 from vaekit.training.run import RunFolder
 from vaekit.training.session import Session
+from vaekit.training.tracking import Tracked, Tracker, Tracking
+from vaekit.training.watch import Watch
 
 Say = Callable[[str], None]
 ShowProgress = Callable[[Say], Callback]
@@ -74,12 +76,15 @@ def train(
     dataset = open_data(data_node(composed)).to(device)
     config = resolved(composed, dataset)
     session = make_session(config, dataset, device)
+    _tracker(config).available()
     folder = RunFolder.create(Path(config["output_dir"]), str(config["name"]), config)
     folder.write_environment(
         command=command or shlex.join(["vaekit", "train", *overrides]),
         started=_now(),
         **_environment(device, session.threads),
     )
+    if dataset.restore is not None:
+        folder.write_restore(dataset.restore.state())
     with folder.alone():
         return _go_on(folder, config, dataset, session, say, progress)
 
@@ -130,16 +135,25 @@ def _go_on(
     shown: list[Callback] = [PlainLines(folder.log), *([] if progress is None else [progress(say)])]
     _introduce(tell, folder, config, dataset, session)
     run = Run(folder.path, session.generators.device, opened=dataset)
+    session.best.keep_in(folder.spare)
+    tracking = Tracking(_tracker(config), Tracked(folder.path, config, session.step), tell)
+    watch = Watch(tell, session.model, last_end(session.objective))
     try:
         with threads(session.threads):
-            _finish(run, session, shown)
+            _finish(run, session, [*shown, tracking, watch])
+        numbers = {name: estimate.value for name, estimate in run.metrics.items()}
+        tracking.finish(numbers, folder.figures, int(session.history.rows[-1]["step"]))
     except KeyboardInterrupt as stop:
+        tracking.stop()
         number = next((int(argument) for argument in stop.args if isinstance(argument, int)), signal.SIGINT)
         tell(f"Stopped by signal {number} after step {latest_step(folder.checkpoints):,}.")
         raise Interrupted(number, folder.path) from None
     except TrainingError as error:
+        tracking.stop()
         folder.log(str(error))
         raise
+    finally:
+        folder.spare.unlink(missing_ok=True)
     return run
 
 
@@ -147,6 +161,7 @@ def _finish(run: Run, session: Session, shown: list[Callback]) -> None:
     began = time.monotonic()
     folder = run.folder
     _train(folder, run.config, run.dataset, session, shown)
+    session.release()
     folder.write_model(session.best.weights)
     if fit_priors(run.model, run.dataset.train, run.plan):
         folder.write_model(run.model.state_dict())
@@ -189,6 +204,7 @@ def _train(
             start=session.step,
             history=session.history,
             callbacks=callbacks,
+            skip_limit=plan.skip_limit,
         )
 
 
@@ -198,6 +214,9 @@ def _measure(run: Run, session: Session) -> None:
     if beta is not None:
         words = "weight of a nat of KL over that of a nat of reconstruction"
         metrics["effective_beta"] = Estimate(beta, 0.0, "1", 0, words)
+    weight = run.config.get("kld_weight")
+    if weight is not None:
+        metrics["kld_weight"] = Estimate(weight, 0.0, "1", 0, "weight of a nat of KL beside the mean squared error")
     run.folder.write_metrics({name: estimate.as_dict() for name, estimate in metrics.items()})
 
 
@@ -213,11 +232,22 @@ def _introduce(tell: Say, folder: RunFolder, config: Mapping[str, Any], dataset:
             f"Effective beta: {beta:.4g} when every schedule has ended, because reduction=mean divides each term by its own "
             "number of elements."
         )
+    if config.get("kld_weight") is not None:
+        tell(
+            f"kld_weight {config['kld_weight']:g} over {config['input_dim']:,} features is beta {config['beta']:.3g} at sigma 1."
+        )
     if session.history.constant:
         tell(
             f"The logged train/loss leaves out the likelihood's constant, {session.history.constant:.2f} nats; every ELBO and "
             "every validation and test number has it (training.include_const=true logs it too)."
         )
+
+
+def _tracker(config: Mapping[str, Any]) -> Tracker:
+    tracker = build(config.get("tracking", {"kind": "training.Untracked"}), where="tracking")
+    if not isinstance(tracker, Tracker):
+        raise ConfigError(f"tracking.kind is {config['tracking']['kind']!r}; write tracking=tensorboard.")
+    return tracker
 
 
 def _environment(device: torch.device, thread_count: int) -> dict[str, Any]:

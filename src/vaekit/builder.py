@@ -26,8 +26,9 @@ PACKAGES = (
 )  # fmt: skip
 # functions that make a part; every other function of these packages does something, and a config may not ask for that
 FACTORIES = (
-    *("data.array", "data.celeba", "data.images", "data.named"),
-    *("models.flat", "models.growing", "models.quantized", "models.residual_growing"),
+    *("data.array", "data.celeba", "data.cells", "data.images", "data.named", "data.named_table", "data.table"),
+    *("networks.wide_decoder", "networks.wide_encoder"),
+    *("models.flat", "models.growing", "models.latent_library", "models.quantized", "models.residual_growing"),
 )
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
 
@@ -136,6 +137,13 @@ def arguments(kind: Any, where: str = "") -> dict[str, inspect.Parameter]:
     return {name: parameter for name, parameter in parameters.items() if not (_is_optimizer(kind) and name == "params")}
 
 
+def lacking(architecture: Any, name: str, node: Mapping[str, Any]) -> list[str]:
+    """What the node of a part leaves open, if this architecture takes the finished part under `name` and completes nothing."""
+    if _is_callable_hint(_hints(constructor(architecture, "architecture")).get(name, Any)):
+        return []
+    return [argument for argument in _required(arguments(node["kind"], name)) if argument not in node]
+
+
 def complete(node: Any, where: str = "") -> Any:
     """The node with every default of its constructors written out, so that it means the same under a later version."""
     if isinstance(node, Mapping):
@@ -160,13 +168,15 @@ def _construct(node: Mapping[str, Any], where: str, completing: Mapping[str, Any
             raise ConfigError(f"{_below(where, name)}: {kind} has no argument {name!r}{closest(str(name), valid)}")
     hints = _hints(make)
     built = {n: _argument(child, hints.get(n, Any), _below(where, n)) for n, child in given.items()} | dict(completing)
-    missing = [
-        n for n, p in valid.items() if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD and n not in built
-    ]
+    missing = [name for name in _required(valid) if name not in built]
     if missing:
         raise ConfigError(f"{where or kind}: {kind} needs {', '.join(missing)}; write {_below(where, missing[0])}=...")
     call = partial(_called, make, where or kind, **built)
     return call if _is_optimizer(kind) else call()
+
+
+def _required(valid: Mapping[str, inspect.Parameter]) -> list[str]:
+    return [n for n, p in valid.items() if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD]
 
 
 def _called(make: Callable[..., Any], place: str, /, *positional: Any, **given: Any) -> Any:

@@ -21,16 +21,39 @@ from yaml import YAMLError
 
 from vaekit.errors import ConfigError, closest
 from vaekit.files import is_folder_name
+from vaekit.settings import (
+    ESCAPED,
+    INTERPOLATION,
+    beta_of_kld_weight,
+    both_sides,
+    check_one_weight,
+    check_settings,
+    refuse_sweep,
+    texts,
+)
 
 CONF = Path(__file__).parent / "conf"
-PARTS = ("data", "network", "posterior", "prior", "likelihood", "objective", "optimizer", "training", "evaluation")
+PARTS = (
+    "data",
+    "network",
+    "posterior",
+    "prior",
+    "likelihood",
+    "objective",
+    "optimizer",
+    "schedule",
+    "training",
+    "evaluation",
+    "tracking",
+)
 GROUPS = (*PARTS, "model", "experiment")
 # the keys that are texts, whatever a part may be
 _TEXTS = ("device", "output_dir")
 # mappings whose names are the user's own
 _COLLECTIONS = ("objective.weights", "objective.terms", "data.augmentation")
-_ESCAPED = re.compile(r"(?<!\\)\\(\\\\)*\$\{")
-_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")
+
+# without it Hydra would put a file of several groups where nothing reads it
+_GLOBAL = re.compile(r"\A(\s*#.*\n)*?#\s*@package\s+_global_\s*$", re.MULTILINE)
 
 
 def compose(overrides: Sequence[str], config_dir: Path | None = None) -> DictConfig:
@@ -49,21 +72,21 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> DictCon
         if override.key_or_group in GROUPS:
             _check_choice(override, folders)
     choices = [text for text, o in parsed.items() if o.key_or_group in GROUPS]
-    values = {text: o for text, o in parsed.items() if o.key_or_group not in GROUPS}
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     config, settings = _hydra([*choices, *search]), list[str]()
+    words = [word for text, o in parsed.items() if o.key_or_group not in GROUPS for word in both_sides(text, config)]
+    values = _last_of_each([_parse(word) for word in words])
     for chosen in ({t: o for t, o in values.items() if _is_kind(o) is first} for first in (True, False)):
         # what may be set below a node depends on its kind, so kinds come first
         settings += [word for text, override in chosen.items() for word in _addressed(text, override, config)]
         config = _hydra([*choices, *search, *settings]) if chosen else config
     _refuse_resolvers(config)
-    _check_texts(config)
-    for group in ("model", "experiment"):
-        if group in config:  # Hydra has put the file where nothing reads it
-            raise ConfigError(f"{group}={_choice(parsed, group, '')}: its file must begin with `# @package _global_`.")
+    _checktexts(config)
+    check_one_weight(config, {override.key_or_group for override in values.values()})
     if config.name is None:
         config.name = (
-            f"{config.data.get('name') or str(config.data.kind).split('.')[-1]}-{_choice(parsed, 'model', 'mlp')}"
+            f"{config.data.get('name') or str(config.data.kind).split('.')[-1]}-"
+            f"{_choice(parsed, 'model', _choice(parsed, 'experiment', 'mlp'))}"
         )
     elif not is_folder_name(str(config.name)):
         raise ConfigError(
@@ -81,6 +104,7 @@ def resolve(
     levels: int | None = None,
     num_conditions: int = 0,
     num_batches: int = 0,
+    columns: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """The configuration as plain dictionaries, now that the data are known.
 
@@ -92,13 +116,14 @@ def resolve(
         levels: Of discrete values, None for continuous ones.
         num_conditions: Numbers that an example is conditioned on, 0 where there are none.
         num_batches: How many of these tell the experimental batches apart, 0 where there are none.
+        columns: Of a table, how its columns lie in an example; None for other data.
 
     Raises:
         ConfigError: If an interpolation or a required value is open, a part needs another model, a setting has no effect, or
             `input_dim` is not that of the data.
     """
-    _check_settings(config)
-    _check_complete(config)
+    refuse_sweep(config)
+    check_settings(config)
     config = config.copy()
     config.event_shape = list(event_shape)
     values = math.prod(event_shape)
@@ -110,10 +135,17 @@ def resolve(
     config.input_dim = values
     config.num_classes, config.levels = num_classes, levels
     config.num_conditions, config.num_batches = num_conditions, num_batches
+    config.columns = None if columns is None else list(columns)
     if "growth_epochs" in config:
         config.growth_epochs = _growth_epochs(config)
     config.steps_per_epoch = _batches(examples, config.training.get("batch_size"))
-    return _plain(config)
+    plain = _plain(config)
+    if plain["kld_weight"] is not None:
+        open_objective: Any = OmegaConf.to_container(config.objective, resolve=False)
+        config.beta = beta_of_kld_weight(plain, open_objective)
+        plain = _plain(config)
+    _check_complete(plain)
+    return plain
 
 
 def data_node(config: DictConfig) -> dict[str, Any]:
@@ -177,7 +209,9 @@ def _parse(text: str) -> Override:
     if override.package is not None or override.is_delete() or not override.key_or_group.strip():
         raise ConfigError(f"Cannot use {text!r}: write key=value, or group=name.")
     if override.is_sweep_override():
-        raise ConfigError(f"{text!r} asks for several values: one run takes one value for each key.")
+        raise ConfigError(
+            f"{text!r} asks for several values: one run takes one for each key; vaekit sweep takes several."
+        )
     return override
 
 
@@ -193,6 +227,11 @@ def _check_choice(override: Override, folders: Sequence[Path]) -> None:
         raise ConfigError(f"{override.input_line}: there is nothing to choose in the group {group!r} yet.")
     if wanted not in valid:
         raise ConfigError(f"{group}={wanted}: there is no {group} {str(wanted)!r}{closest(str(wanted), valid)}")
+    file = next(
+        folder / group / f"{wanted}.yaml" for folder in folders if (folder / group / f"{wanted}.yaml").is_file()
+    )
+    if group in ("model", "experiment") and not _GLOBAL.search(file.read_text("utf-8", "replace")):
+        raise ConfigError(f"{group}={wanted}: its file must begin with `# @package _global_`.")
 
 
 def _existing(folder: Path) -> Path:
@@ -226,7 +265,8 @@ def _addressed(text: str, override: Override, config: DictConfig) -> list[str]:
         if key.endswith(".kind"):
             _check_arguments(text, key.removesuffix(".kind"), value, config)
         whole = isinstance(value, dict) and "kind" in value
-        return [f"~{key}", f"+{text}"] if whole else [text]
+        before = OmegaConf.select(config, key, throw_on_resolution_failure=False)
+        return [f"~{key}", f"+{text}"] if whole and before is not None else [text]
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else None
     if isinstance(node, DictConfig) and "kind" in node:
@@ -293,10 +333,12 @@ def _check_arguments(text: str, where: str, kind: Any, config: DictConfig) -> No
     """Raise if a node that becomes another kind has arguments that this kind does not know: they may not be lost unsaid."""
     from vaekit.builder import arguments  # loads torch
 
-    valid = arguments(kind, where)
-    strange = [str(name) for name in OmegaConf.select(config, where) if name not in valid and name != "kind"]
+    node, valid = OmegaConf.select(config, where), arguments(kind, where)
+    strange = [str(name) for name in node if name not in valid and name != "kind"]
     if strange:
-        needed = "".join(f", {name}: ..." for name, argument in valid.items() if argument.default is argument.empty)
+        given_by_others = {*arguments(node.kind, where)} - {*node}  # shapes that follow from other parts
+        open_ones = [name for name, argument in valid.items() if argument.default is argument.empty]
+        needed = "".join(f", {name}: ..." for name in open_ones if name not in given_by_others)
         raise ConfigError(
             f"{text}: {where} has {' and '.join(strange)}, which {kind} does not take; write the whole node: "
             f"'{where}={{kind: {kind}{needed}}}'."
@@ -324,54 +366,27 @@ def _paths(node: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:
 
 def _refuse_resolvers(config: DictConfig) -> None:
     """Interpolations may name keys of the configuration and nothing else: no environment, no functions."""
-    for text in _texts(OmegaConf.to_container(config, resolve=False)):
+    for text in texts(OmegaConf.to_container(config, resolve=False)):
         # what remains may be a resolver, or an interpolation within another, which can spell one
-        if "${" in _INTERPOLATION.sub("", _ESCAPED.sub("", text)):
+        if "${" in INTERPOLATION.sub("", ESCAPED.sub("", text)):
             raise ConfigError(f"{text!r} calls a resolver; only keys of the configuration may stand in ${{...}}.")
 
 
-def _check_settings(config: DictConfig) -> None:
-    """Raise for a beta or a sigma that no part reads: two values that are equal are not yet one that follows the other."""
-    plain = OmegaConf.to_container(config, resolve=False)
-    read = {name for text in _texts(plain) for name in _INTERPOLATION.findall(_ESCAPED.sub("", text))}
-    if config.beta != 1.0 and "${beta}" not in read:
-        raise ConfigError(
-            f"beta={config.beta} has no effect on this objective: none of its weights follows beta; leave it out, or write "
-            "objective=elbo."
-        )
-    if config.sigma != 1.0 and "${sigma}" not in read:
-        raise ConfigError(
-            f"sigma={config.sigma} has no effect on {config.likelihood.kind}; leave it out, or write likelihood=normal."
-        )
-
-
-def _check_complete(config: DictConfig) -> None:
+def _check_complete(config: Mapping[str, Any]) -> None:
     """Raise for a part that only another architecture can complete, such as the posterior of a VQ-VAE."""
     from vaekit.builder import lacking  # loads torch
 
     for group in ("posterior", "prior", "likelihood"):
-        node = config[group]
-        needed = lacking(config.architecture.kind, group, node)
-        owners = _models_choosing(group, node.kind) if needed else []
+        kind, needed = config[group]["kind"], lacking(config["architecture"]["kind"], group, config[group])
+        owners = _models_choosing(group, kind) if needed else []
         if owners:
-            raise ConfigError(f"{group}: {node.kind} needs {' and '.join(needed)}, which {_brought_by(owners)} too.")
+            raise ConfigError(f"{group}: {kind} needs {' and '.join(needed)}, which {_brought_by(owners)} too.")
 
 
-def _check_texts(config: DictConfig) -> None:
+def _checktexts(config: DictConfig) -> None:
     for key in _TEXTS:
         if not isinstance(config[key], str) or not config[key]:
             raise ConfigError(f"{key} is {config[key]!r}, expected text; write '{key}=\"...\"'.")
-
-
-def _texts(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        for child in node.values():
-            yield from _texts(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _texts(child)
-    elif isinstance(node, str):
-        yield node
 
 
 def _choice(parsed: Mapping[str, Override], group: str, default: str) -> str:

@@ -18,7 +18,7 @@ from vaekit.evaluation import pictures
 from vaekit.evaluation.passes import batches, encodings, measuring
 from vaekit.evaluation.walks import Walk, interpolate, traverse
 from vaekit.files import write_atomically
-from vaekit.gallery import draw_reconstructions, draw_walk
+from vaekit.gallery import class_columns, draw_marginals, draw_reconstructions, draw_walk
 from vaekit.runs import Run
 
 # a picture of more is no picture
@@ -27,42 +27,60 @@ _SHOWN = 100
 
 def write_samples(
     run: Run, path: Path, count: int, seed: int, *, noise: bool, label: str | None = None
-) -> tuple[Path, Path]:
+) -> tuple[Path, ...]:
     """Write `count` samples, (n, *x), as .npy, and a picture of the first hundred beside it.
+
+    Where values can be turned back into those that the user gave, as those of a table can, they are written like that too.
 
     Arguments:
         run: A finished training.
         path: Ends in .npy.
         count: At least 1.
         seed: The same seed gives the same samples.
-        noise: Draw from p(x|z) rather than take its mean.
+        noise: Draw from p(x|z) rather than take its mean; for tables it is always drawn.
         label: The class that a conditional model draws, by name or number; None for the conditions of the data in turn.
 
     Returns:
-        The two paths.
+        The paths.
     """
     if count < 1:
         raise ConfigError(f"--count is {count}, expected 1 or more.")
     if not 0 <= seed < 2**64:
         raise ConfigError(f"--seed is {seed}, expected a number from 0 to 2**64 - 1.")
-    draw = pictures.noisy_samples if noise else pictures.samples
+    data = run.dataset
+    draws = noise or (data.restore is not None and data.restore.draws)
+    draw = pictures.noisy_samples if draws else pictures.samples
     samples = draw(run.model, count, seed, context(run, count, label)).numpy()
     _write_array(path, samples)
     picture = path.with_suffix(".png")
-    data = run.dataset
-    report.generated_samples(samples[:_SHOWN], picture, low=data.low, high=data.high)
-    return path, picture
+    if data.columns is not None:
+        draw_marginals(picture, data, samples)
+        return path, *restored(run, samples, path), picture
+    columns = class_columns(run.model, run.dataset) if label is None else []
+    caption = "" if label is None else f"decoded as class {label}"
+    report.generated_samples(samples[:_SHOWN], picture, caption, low=data.low, high=data.high, columns=columns)
+    return path, *restored(run, samples, path), picture
 
 
-def write_reconstructions(run: Run, path: Path, split: str) -> tuple[Path, Path]:
-    """Write the reconstructions of a whole split, (N, *x), as .npy, and a picture of the first ten beside it."""
+def restored(run: Run, values: np.ndarray, path: Path) -> tuple[Path, ...]:
+    """Write what values of the model stand for in what the user gave, beside the .npy file at `path`; nothing if they are that."""
+    restore = run.dataset.restore
+    return () if restore is None else (restore.write(values, path),)
+
+
+def write_reconstructions(run: Run, path: Path, split: str) -> tuple[Path, ...]:
+    """Write the reconstructions of a whole split, (N, *x), as .npy, and a picture of the first ten beside it.
+
+    Where values can be turned back into those that the user gave, they are written like that too.
+    """
     data = run.dataset.split(split)
     with measuring(run.model):
         parts = [run.model.reconstruct(batch.x, batch.context).cpu() for batch in batches(data, run.plan)]
-    _write_array(path, torch.cat(parts).numpy())
+    values = torch.cat(parts).numpy()
+    _write_array(path, values)
     picture = path.with_suffix(".png")
     draw_reconstructions(picture, run.model, run.dataset, run.plan, split)
-    return path, picture
+    return path, *restored(run, values, path), picture
 
 
 def write_traversal(

@@ -1,19 +1,25 @@
-"""Writing files so that a reader, or a kill at any moment, finds the old content or the new and never a part."""
+"""Writing files so that a reader, or a kill at any moment, finds the old content or the new and never a part.
+
+And JSON that every reader takes.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _DRAFT = re.compile(r"\..+\.\d+-\d+\.draft")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`: a temporary file beside it, fsync, one rename.
+def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
+    """Replace `path` by `content`, which may come in pieces: a temporary file beside it, fsync, one rename.
 
     Raises:
         OSError: If the folder cannot be written; nothing is left behind.
@@ -49,12 +55,26 @@ def is_folder_name(name: str) -> bool:
     return name.isprintable() and not any(part in ("", ".", "..") for part in parts) and not Path(name).drive
 
 
-def write_durably(descriptor: int, content: bytes) -> None:
-    """Write all of `content` and wait until it is on the disk."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def as_json(content: Any, indent: int | None = None) -> str:
+    """JSON as the standard has it: a number that is not finite, for which there is no word in it, becomes null."""
+    return json.dumps(_sayable(content), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def write_durably(descriptor: int, content: bytes | Iterable[bytes | memoryview]) -> None:
+    """Write all of `content`, which may come in pieces, and wait until it is on the disk."""
+    for piece in [content] if isinstance(content, bytes) else content:
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(descriptor, view) :]
     os.fsync(descriptor)
+
+
+def _sayable(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _sayable(child) for name, child in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_sayable(child) for child in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @contextmanager

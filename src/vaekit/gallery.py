@@ -12,8 +12,9 @@ from torch import Tensor
 from vaekit import report
 from vaekit.data import Dataset
 from vaekit.data.batch import Split
+from vaekit.data.tables import columns_of
 from vaekit.errors import NotFittedError
-from vaekit.evaluation import pictures
+from vaekit.evaluation import pictures, tables
 from vaekit.evaluation.codebook import codebook_counts, codebook_estimates, codes
 from vaekit.evaluation.passes import Plan, encodings
 from vaekit.evaluation.walks import Walk, interpolate, is_real, relevance, traverse
@@ -26,6 +27,7 @@ SAMPLES = 64
 FRAME = 32
 EXTENT = (-3.0, 3.0)  # of a traversal, in units of a standard normal prior
 COLUMNS, MOST_CLASSES = 10, 20
+ROWS = 2000  # of a table, behind its pictures
 
 
 def draw_gallery(figures: Path, model: VAE, dataset: Dataset, plan: Plan, rows: list[Row]) -> None:
@@ -48,19 +50,53 @@ def draw_gallery(figures: Path, model: VAE, dataset: Dataset, plan: Plan, rows: 
 
 
 def draw_reconstructions(path: Path, model: VAE, dataset: Dataset, plan: Plan, split: str, count: int = 10) -> None:
-    """Originals of a split over their reconstructions at the posterior mean."""
+    """Originals of a split over their reconstructions at the posterior mean; of a table, how much of each column is kept."""
+    columns = columns_of(dataset)
+    if columns is not None:
+        rows, made = tables.reconstructed(model, dataset.split(split), plan)
+        report.kept(tables.agreement(columns, rows, made), path, f"{len(rows):,} {split} rows, reconstructed")
+        return
     originals, decoded = pictures.reconstructions(model, dataset.split(split), plan, count)
     report.reconstructions(originals.numpy(), decoded.numpy(), path, low=dataset.low, high=dataset.high)
 
 
 def draw_samples(path: Path, model: VAE, dataset: Dataset, count: int, seed: int) -> None:
-    """Means of p(x|z) for draws of z from the prior; of a conditional model, for one condition of the data after the other."""
+    """Means of p(x|z) for draws of z from the prior; of a conditional model, for one condition of the data after the other.
+
+    Classes have a column each, and as many rows as `count` fills. Of a table, how the values of each column are distributed
+    in 2,000 generated rows.
+    """
+    if columns_of(dataset) is not None:
+        try:
+            draw_marginals(path, dataset, tables.drawn_rows(model, dataset, ROWS, seed))
+        except NotFittedError as error:
+            report.write_message(_no_prior(error), path)
+        return
+    classes = class_columns(model, dataset)
     try:
-        images = _samples(model, dataset, count, seed)
+        images = _samples(model, dataset, max(len(classes), count - count % len(classes)) if classes else count, seed)
     except NotFittedError as error:
         report.write_message(_no_prior(error), path)
         return
-    report.generated_samples(images, path, low=dataset.low, high=dataset.high)
+    caption = "A class in each column, each picture another draw of z" if classes else ""
+    report.generated_samples(images, path, caption, low=dataset.low, high=dataset.high, columns=classes)
+
+
+def draw_marginals(path: Path, dataset: Dataset, made: NDArray[Any]) -> None:
+    """How the values of each column of a table are distributed among real test rows and among rows that a model made, (N, W)."""
+    columns = columns_of(dataset)
+    assert columns is not None
+    shown = dataset.test.part(torch.arange(min(len(dataset.test), ROWS), device=dataset.test.stored.device))
+    real = tables.dense(shown, Plan())
+    caption = f"{len(made):,} generated rows and {len(real):,} real test rows"
+    report.histograms(tables.marginals(columns, real, made), path, caption)
+
+
+def class_columns(model: VAE, dataset: Dataset) -> list[str]:
+    """The classes whose images a conditional model draws in turn, if they are few enough for a column each; else none."""
+    told = model.conditional and dataset.train.conditions is None and len(model.event_shape) == 3
+    shown = dataset.num_classes if told and dataset.num_classes <= MOST_CLASSES else 0
+    return [_class_name(dataset, k) for k in range(shown)]
 
 
 def draw_frame(path: Path, model: VAE, dataset: Dataset, plan: Plan, caption: str) -> None:

@@ -25,13 +25,15 @@ from vaekit.evaluation.rate_distortion import bound_terms
 from vaekit.likelihoods.base import DataRange
 from vaekit.models.vae import VAE
 from vaekit.networks import Network
+from vaekit.networks.linear import UNCOUNTED
 from vaekit.objectives import Objective, effective_beta
 from vaekit.objectives.base import Role
 from vaekit.priors import Vamp
-from vaekit.schedules import advance, last_end
+from vaekit.schedules import Schedule, advance, last_end
 from vaekit.training import Plan, sole_player
 from vaekit.training.device import Generators, thread_count
 from vaekit.training.history import History, Row
+from vaekit.training.rate import Along, Pace
 from vaekit.training.session import Session
 
 # the validation noise of every epoch is the same, so that epochs differ by their weights alone
@@ -68,13 +70,11 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
     _check(config, dataset, model)
     _check_objective(config, objective, model)
     _begin(model, dataset)
-    players = [
-        sole_player(
-            nn.ModuleList([model, objective]), build(config["optimizer"], where="optimizer"), plan.gradient_clip
-        )
-    ]
+    optimizer, pace = build(config["optimizer"], where="optimizer"), build_pace(config)
+    players = [sole_player(nn.ModuleList([model, objective]), optimizer, plan.gradient_clip, pace)]
     stream = Stream(dataset.train, plan.batch_size, seed_of(config))
-    _check_schedules(nn.ModuleList([model, objective]), plan.epochs * stream.steps_per_epoch)
+    end = max(last_end(nn.ModuleList([model, objective])), pace.end)
+    _check_schedules(end, plan.epochs * stream.steps_per_epoch)
     kept = plan.include_const or not objective.plain  # a term held to a target is not the sum of its parts
     history = History(constant=0.0 if kept else model.likelihood.constant)
     session = Session(model, objective, players, stream, generators, history, dataset.fingerprint(), config)
@@ -89,6 +89,21 @@ def build_objective(config: Mapping[str, Any]) -> Objective:
     if not isinstance(objective, Objective):
         raise ConfigError(f"objective.kind is {config['objective']['kind']!r}; write objective=elbo.")
     return objective
+
+
+def build_pace(config: Mapping[str, Any]) -> Pace:
+    """How the learning rate of a configuration moves."""
+    made = build(config.get("schedule", {"kind": "schedules.Constant", "value": 1.0}), where="schedule")
+    if isinstance(made, Schedule):
+        try:
+            return Along(made)
+        except ValueError as error:
+            raise ConfigError(f"schedule: {error}") from error
+    if not isinstance(made, Pace):
+        raise ConfigError(
+            f"schedule is {made!r}, which does not say how a learning rate moves; write schedule=constant, or another of its group."
+        )
+    return made
 
 
 def seed_of(config: Mapping[str, Any]) -> int:
@@ -109,7 +124,9 @@ def validate(session: Session, dataset: Dataset, plan: EvaluationPlan) -> tuple[
     The bound's two parts, the ELBO, and the loss with the present weights where it is made of these alone. They are evaluated
     numbers: the likelihood's constant is in all of them, whatever the training loss leaves out. The score is the ELBO; for an
     objective that is one importance-weighted bound it is that bound with as many samples as in training; for a model whose
-    ELBO bounds nothing, a plain autoencoder, it is the reconstruction.
+    ELBO bounds nothing, a plain autoencoder, it is the reconstruction; and with a `kld_weight` it is minus the loss, because who
+    weighs the KL beside a mean squared error has chosen a loss and no density: the ELBO at sigma = 1 would keep an early epoch of
+    a model that is to reconstruct, and of one that is to compress whichever has done so least.
     """
     objective, bounded = session.objective, session.model.bounded
     weighted = bool(objective.having(Role.BOUND))
@@ -132,6 +149,8 @@ def validate(session: Session, dataset: Dataset, plan: EvaluationPlan) -> tuple[
     if objective.plain and set(objective.roles.values()) <= set(measured):
         coefficients = _coefficients(session)
         row["val/loss"] = sum(coefficients[name] * measured[role] for name, role in objective.roles.items())
+        if session.config.get("kld_weight") is not None:
+            score = -row["val/loss"]
     return row, score
 
 
@@ -147,7 +166,7 @@ def _coefficients(session: Session) -> dict[str, float]:
 def _flops(session: Session, plan: Plan) -> float:
     """Floating point operations of a training step of the model in its final form: forward, and twice as many backward."""
     advance(session.model, last_end(session.model))
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
         _tiny_trace(session)
     return 3.0 * float(counter.get_total_flops()) * session.stream.batch_size * plan.samples
 
@@ -197,6 +216,7 @@ def resolved(composed: DictConfig, dataset: Dataset) -> dict[str, Any]:
             levels=dataset.levels,
             num_conditions=dataset.num_conditions,
             num_batches=dataset.num_batches,
+            columns=dataset.columns,
         )
     )
     return config
@@ -207,6 +227,11 @@ def _check(config: Mapping[str, Any], dataset: Dataset, model: VAE) -> None:
         raise ConfigError(
             "The VampPrior asks the encoder about inputs of its own, which have no class or condition, and this model is "
             "conditional: write another prior, such as prior=mixture."
+        )
+    if any(kind > 0 for kind in dataset.columns or ()) and model.likelihood.discrete:
+        raise ConfigError(
+            f"{config['likelihood']['kind']} takes the levels of a category for values of their own, of which any number may be 1: "
+            "write likelihood=columns."
         )
     try:
         model.likelihood.check(DataRange(dataset.low, dataset.high, dataset.levels, dataset.remedies, dataset.counts))
@@ -230,8 +255,7 @@ def _check_objective(config: Mapping[str, Any], objective: Objective, model: VAE
         )
 
 
-def _check_schedules(objective: nn.Module, steps: int) -> None:
-    end = last_end(objective)
+def _check_schedules(end: int, steps: int) -> None:
     if end > steps:
         raise ConfigError(
             f"A schedule reaches its final value at step {end:,}, but the training ends at step {steps:,}: shorten the schedule "

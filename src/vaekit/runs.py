@@ -18,8 +18,10 @@ from vaekit.evaluation import active_units, bits_per_dimension, bound_estimates,
 from vaekit.evaluation.codebook import codebook_estimates, codes
 from vaekit.evaluation.doctor import Finding
 from vaekit.evaluation.generation import generation_estimates
+from vaekit.evaluation.labels import held_out_accuracy
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.passes import encodings
+from vaekit.evaluation.tables import table_estimates
 from vaekit.evaluation.units import Estimate
 from vaekit.likelihoods import Bernoulli
 from vaekit.models.vae import VAE
@@ -87,7 +89,7 @@ class Run:
     def metrics(self) -> dict[str, Estimate]:
         """The numbers of the last evaluation on the test split."""
         try:
-            return {name: Estimate(**entry) for name, entry in self.folder.metrics().items()}
+            return {name: Estimate.from_dict(entry) for name, entry in self.folder.metrics().items()}
         except TypeError as error:
             raise RunError(
                 f"{self.path / 'metrics.json'} is damaged: {error}. Measure anew: vaekit evaluate RUN"
@@ -144,7 +146,10 @@ def evaluate(run: Run, split: str = "test", plan: EvaluationPlan | None = None) 
     likelihood = run.model.likelihood
     if likelihood.discrete and "elbo" in metrics and (run.dataset.binary or not isinstance(likelihood, Bernoulli)):
         metrics["bits_per_dim"] = bits_per_dimension(metrics["elbo"], run.model.event_shape.numel())
-    metrics["active_units"] = active_units(encodings(run.model, data, plan)[0])
+    means = encodings(run.model, data, plan)[0]
+    metrics["active_units"] = active_units(means)
+    if len(run.dataset.event_shape) == 1:
+        metrics |= held_out_accuracy(run.model, run.dataset, split, plan, means)
     codebook = codes(run.model, data, plan)
     if codebook is not None:
         metrics |= codebook_estimates(*codebook)
@@ -152,17 +157,27 @@ def evaluate(run: Run, split: str = "test", plan: EvaluationPlan | None = None) 
 
 
 def generation(
-    run: Run, split: str = "test", plan: EvaluationPlan | None = None, count: int | None = None
+    run: Run,
+    split: str = "test",
+    plan: EvaluationPlan | None = None,
+    count: int | None = None,
+    inception_weights: Path | None = None,
 ) -> dict[str, Estimate]:
     """Numbers about the images that a model makes up, and about its reconstructions: `evaluation.generation`.
+
+    About the rows that it makes up, where the data are a table: `evaluation.tables`.
 
     Arguments:
         run: A finished training on images.
         split: Whose images they are compared with.
         plan: How; the run's own by default.
         count: Generated images; by default as many as the split has, at most 10,000.
+        inception_weights: The file of the weights that `fid` is defined by; without it there is no `fid`.
     """
-    return generation_estimates(run.model, run.dataset, split, run.plan if plan is None else plan, count)
+    plan = run.plan if plan is None else plan
+    if run.dataset.columns is not None:
+        return table_estimates(run.model, run.dataset, split, plan, count)
+    return generation_estimates(run.model, run.dataset, split, plan, count, inception_weights)
 
 
 def _at_resolution(estimate: Estimate, event_shape: torch.Size) -> Estimate:
@@ -201,7 +216,7 @@ def record(run: Run, metrics: Mapping[str, Estimate]) -> None:
 def findings(run: Run, metrics: Mapping[str, Estimate]) -> list[Finding]:
     """The diagnosis that these numbers give."""
     rows = run.history
-    return diagnose(metrics, run.config, run.command, int(rows[-1]["step"]) if rows else None)
+    return diagnose(metrics, run.config, run.command, int(rows[-1]["step"]) if rows else None, rows)
 
 
 def _number(override: str, value: str) -> Any:

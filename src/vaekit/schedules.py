@@ -22,6 +22,7 @@ __all__ = [
     "Linear",
     "Piecewise",
     "Schedule",
+    "Staircase",
     "advance",
     "annealed",
     "last_end",
@@ -200,15 +201,8 @@ class Cyclical:
 
 
 @dataclass(frozen=True)
-class Piecewise:
-    """Straight lines between knots; the first value before them and the last one after them.
-
-    Arguments:
-        knots: (step, value), by rising step.
-
-    Raises:
-        ValueError: If there is no knot, or the steps do not rise from 0 or more.
-    """
+class _Knots(ABC):
+    """Values at given steps."""
 
     knots: Sequence[tuple[int, float]]
 
@@ -227,6 +221,21 @@ class Piecewise:
         moving = [later for (_, before), (later, after) in pairwise(self.knots) if before != after]
         return moving[-1] if moving else 0
 
+    @abstractmethod
+    def __call__(self, step: float) -> float:
+        """The value at `step`."""
+
+
+class Piecewise(_Knots):
+    """Straight lines between knots; the first value before them and the last one after them.
+
+    Arguments:
+        knots: (step, value), by rising step.
+
+    Raises:
+        ValueError: If there is no knot, or the steps do not rise from 0 or more.
+    """
+
     def __call__(self, step: float) -> float:
         """The value at `step`."""
         for (first, before), (last, after) in pairwise(self.knots):
@@ -234,6 +243,22 @@ class Piecewise:
                 done = max(0.0, (step - first) / (last - first))
                 return before * (1.0 - done) + after * done
         return self.knots[-1][1]
+
+
+class Staircase(_Knots):
+    """The value of the last knot that has been reached, and the first value before them.
+
+    Arguments:
+        knots: (step, value), by rising step.
+
+    Raises:
+        ValueError: If there is no knot, or the steps do not rise from 0 or more.
+    """
+
+    def __call__(self, step: float) -> float:
+        """The value at `step`."""
+        reached = [value for knot, value in self.knots if knot <= step]
+        return reached[-1] if reached else self.knots[0][1]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -19,7 +20,7 @@ from vaekit.conditionals.quantized import Quantized
 from vaekit.errors import ConfigError, RunError, closest
 from vaekit.evaluation.encoded import DRAWS, encoded, only_level, score
 from vaekit.evaluation.units import Estimate
-from vaekit.files import write_atomically
+from vaekit.files import as_json, write_atomically
 from vaekit.gallery import SAMPLES, draw_samples
 from vaekit.models.vae import VAE
 from vaekit.priors.fitted import Fitted
@@ -104,18 +105,21 @@ def read_second_stage(run: Run, name: str) -> Fitted:
 
     Raises:
         ConfigError: If the name is unknown, or it was never fitted.
-        RunError: If its file is damaged, or of another model.
+        RunError: If its file is damaged, of another model, or of the same model with other weights.
     """
     file = _folder(run) / f"{_known(name)}.safetensors"
     prior = _made(run.model, name)
+    again = shlex.join(["vaekit", "prior", str(run.path), name])
     if not file.is_file():
-        raise ConfigError(f"{run.path} has no fitted prior {name!r}; write: vaekit prior {run.path} {name}")
+        raise ConfigError(f"{run.path} has no fitted prior {name!r}; write: {again}")
     try:
+        with safe_open(file, "pt") as opened:
+            fitted_to = opened.metadata() or {}
         prior.load_state_dict(load_tensors(file.read_bytes()))
     except Exception as error:  # safetensors raises its own class, which is not public
-        raise RunError(
-            f"{file} cannot be used: {' '.join(str(error).split())[:200]}. Fit it anew: vaekit prior RUN {name}"
-        ) from error
+        raise RunError(f"{file} cannot be used: {' '.join(str(error).split())[:200]}. Fit it again: {again}") from error
+    if fitted_to.get("model") != run.folder.model_fingerprint():
+        raise RunError(f"{file} was fitted to other weights than those of {run.path}. Fit it again: {again}")
     return prior.to(run.device).eval()
 
 
@@ -173,14 +177,17 @@ def _write(run: Run, name: str, prior: Fitted, scores: dict[str, Estimate], seed
     folder = _folder(run)
     folder.mkdir(exist_ok=True)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in prior.state_dict().items()}
-    write_atomically(folder / f"{name}.safetensors", save_tensors(tensors, {"vaekit": __version__}))
+    # one entry: safetensors writes several in any order, and equal priors should be equal files
+    fitted_to = {"model": run.folder.model_fingerprint()}
+    write_atomically(folder / f"{name}.safetensors", save_tensors(tensors, fitted_to))
     about = {
+        "vaekit": __version__,
         "kind": f"priors.{type(prior).__name__}",
         "event_shape": list(prior.event_shape),
         "seed": seed,
         "draws": draws,
         "scores": {key: estimate.as_dict() for key, estimate in scores.items()},
     }
-    write_atomically(folder / f"{name}.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_atomically(folder / f"{name}.json", (as_json(about, indent=2) + "\n").encode())
     fresh = {key: estimate.as_dict() for key, estimate in scores.items()}
     run.folder.write_metrics({**run.folder.metrics(), **fresh})

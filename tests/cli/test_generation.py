@@ -42,8 +42,10 @@ def test_the_numbers_stand_beside_the_others(run: Path, tmp_path: Path, vaekit: 
 
 
 MISTAKES = {
-    "inception": ("--generation --inception-weights w.pth", "w.pth: fid is the number of one Inception network"),
-    "inception alone": ("--inception-weights w.pth", "--generation gives fd_efflite0"),
+    "inception": ("--generation --inception-weights w.pth", "vaekit: w.pth is missing: fid is the number of one network"),
+    "inception's alternative": ("--generation --inception-weights w.pth", "--generation gives fd_efflite0"),
+    "inception alone": ("--inception-weights w.pth", "is for the fid of generated images: add --generation."),
+    "inception of nothing": ("--generation --inception-weights", "expected one argument"),
     "count alone": ("--count 20", "--count is of generated images: add --generation."),
     "too many": ("--generation --count 100000", "--count is 100,000, expected a number from 20 to"),
     "too few": ("--generation --count 3", "--count is 3, expected a number from 20 to"),

@@ -116,10 +116,30 @@ def test_a_continuous_prior_over_codes_gets_one_line(vaekit: Any, codes_run: Pat
     assert "write: vaekit prior" in said.err
 
 
+def test_a_prior_of_other_weights_gets_one_line(vaekit: Any, run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "a run"))
+    assert vaekit("prior", copy, "normal", "--device", "cpu").code == 0
+    folder = runs.open_run(copy, "cpu").folder
+    folder.write_model({name: tensor + 1e-3 for name, tensor in folder.model().items()})
+    said = vaekit("sample", copy, "--prior", "normal")
+    assert (said.code, len(said.err.splitlines())) == (1, 1)
+    assert "was fitted to other weights" in said.err
+    assert f"Fit it again: vaekit prior '{copy}' normal" in said.err
+    assert vaekit("prior", copy, "normal", "--device", "cpu").code == 0
+    assert vaekit("sample", copy, "--prior", "normal").code == 0
+
+
+def test_codes_are_not_interpolated(vaekit: Any, codes_run: Path) -> None:
+    said = vaekit("interpolate", codes_run, "--from", 0, "--to", 1)
+    assert (said.code, len(said.err.splitlines())) == (2, 1)
+    assert "nothing lies between two of them" in said.err
+    assert "model=mlp" in said.err
+
+
 def test_a_damaged_prior_gets_one_line(vaekit: Any, run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     (copy / "priors").mkdir()
     (copy / "priors" / "normal.safetensors").write_bytes(b"nothing")
     said = vaekit("sample", copy, "--prior", "normal")
     assert (said.code, len(said.err.splitlines())) == (1, 1)
-    assert "Fit it anew" in said.err
+    assert "Fit it again: vaekit prior" in said.err

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_expit
-from scipy.stats import laplace, norm
+from scipy.stats import laplace, nbinom, norm, poisson
 from torch import Tensor
 from torch.distributions import Independent
 from torch.distributions import Normal as TorchNormal
@@ -29,15 +29,30 @@ from vaekit.likelihoods import (
     ContinuousBernoulli,
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
+    GivenNegativeBinomial,
+    GivenZeroInflatedNegativeBinomial,
     Laplace,
     LearnedScaleLaplace,
     LearnedScaleNormal,
+    NegativeBinomial,
     OptimalScaleNormal,
     PixelNormal,
+    Poisson,
+    ZeroInflatedNegativeBinomial,
 )
 from vaekit.likelihoods import Normal as NormalLikelihood
 from vaekit.models import Latent, Trace
-from vaekit.networks import MLP, ConvDecoder, ConvEncoder, MapDecoder, MapEncoder, ResidualDecoder, ResidualEncoder
+from vaekit.networks import (
+    MLP,
+    ConvDecoder,
+    ConvEncoder,
+    MapDecoder,
+    MapEncoder,
+    ResidualDecoder,
+    ResidualEncoder,
+    wide_decoder,
+    wide_encoder,
+)
 from vaekit.objectives import (
     KL,
     Capacity,
@@ -54,7 +69,7 @@ from vaekit.priors import Mixture, StandardNormal
 
 SCALES = (1e-3, 0.1, 1.0, 30.0, 1e3)
 NOISES = (-8.0, -1.0, 0.0, 0.3, 5.0)
-Point = tuple[Conditional, list[float], float, float]
+Point = tuple[Conditional, list[Any], float, float]
 
 
 @dataclass(frozen=True)
@@ -65,28 +80,35 @@ class Part:
         make: From an event shape to the part, ready to be evaluated.
         log_density: scipy's, elementwise over the event, from context (*, *c) and x (*, *e); independent of our code.
         points: (part with event (1,), context, x, scipy's log-density) from the far ends of the parameters.
-        support: {0, 1}, the levels 0, 1/(M-1), ..., 1, the interval [0, 1], or the real line.
+        support: {0, 1}, the levels 0, 1/(M-1), ..., 1, the counts 0, 1, 2, ..., the interval [0, 1], or the real line.
         levels: M.
     """
 
     make: Callable[[Sequence[int]], Conditional]
     log_density: Callable[[np.ndarray, np.ndarray], np.ndarray]
     points: Callable[[], Iterator[Point]]
-    support: Literal["binary", "levels", "unit", "real"] = "real"
+    support: Literal["binary", "levels", "counts", "unit", "real"] = "real"
     levels: int = 2
 
     @property
     def discrete(self) -> bool:
-        """It gives probabilities to finitely many values."""
+        """It gives probabilities to values."""
+        return self.finite or self.support == "counts"
+
+    @property
+    def finite(self) -> bool:
+        """It gives them to finitely many."""
         return self.support in ("binary", "levels")
 
     @property
     def atoms(self) -> Tensor:
-        """The values of a discrete support."""
-        return torch.linspace(0.0, 1.0, self.levels)
+        """The values of a discrete support; of counts all that have a probability worth the name."""
+        return torch.linspace(0.0, 1.0, self.levels) if self.finite else torch.arange(50_000.0)
 
     def draw(self, shape: Sequence[int]) -> Tensor:
         """Any values of the support."""
+        if self.support == "counts":
+            return torch.poisson(6.0 * torch.rand(*shape))
         if self.discrete:
             return self.atoms[torch.randint(0, self.levels, tuple(shape))]
         return torch.rand(*shape) if self.support == "unit" else 2.0 * torch.randn(*shape)
@@ -280,6 +302,81 @@ def mixture_points() -> Iterator[Point]:
         yield even_mixture((1,)), [], x, norm.logpdf(x)
 
 
+def rows(context: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
+    """The parameters of counts: rows above the event."""
+    return list(np.moveaxis(context, context.ndim - (x.ndim - 2) - 1, 0))
+
+
+def negative_binomial(log_mean: np.ndarray, log_theta: Any, x: np.ndarray) -> np.ndarray:
+    theta = np.exp(log_theta)
+    return nbinom.logpmf(x, theta, theta / (theta + np.exp(log_mean)))
+
+
+def zero_inflated(log_mean: np.ndarray, log_theta: Any, logits: np.ndarray, x: np.ndarray) -> np.ndarray:
+    nats = negative_binomial(log_mean, log_theta, x) + log_expit(-logits)
+    return np.where(x == 0, np.logaddexp(log_expit(logits), nats), nats)
+
+
+@exact
+def exact_poisson(m: Any, x: Any) -> Any:
+    return x * m - mpmath.exp(m) - mpmath.loggamma(x + 1)
+
+
+def negative_binomial_mass(m: Any, t: Any, x: Any) -> Any:
+    mu, theta = mpmath.exp(m), mpmath.exp(t)
+    chosen = mpmath.loggamma(x + theta) - mpmath.loggamma(theta) - mpmath.loggamma(x + 1)
+    return chosen - theta * mpmath.log1p(mu / theta) + x * (m - mpmath.log(theta + mu))
+
+
+exact_negative_binomial = exact(negative_binomial_mass)
+
+
+@exact
+def exact_zero_inflated(m: Any, t: Any, logit: Any, x: Any) -> Any:
+    pi = 1 / (1 + mpmath.exp(-logit))
+    kept = mpmath.log(1 - pi) + negative_binomial_mass(m, t, x)
+    return mpmath.log(pi + mpmath.exp(kept)) if x == 0 else kept
+
+
+LOG_MEANS = float32s(-18.42, -4.0, 0.0, 3.5, 18.42)
+LOG_THETAS = (-18.0, -2.0, 0.75, 5.0, 18.0, 40.0)
+SOME_COUNTS = (0.0, 1.0, 7.0, 1000.0, 1e8)
+
+
+def dispersed(make: Callable[..., Conditional], log_theta: float) -> Conditional:
+    """With this dispersion, exactly."""
+    part = make((1,))
+    part.log_theta.data.fill_(log_theta)
+    return part
+
+
+def poisson_points() -> Iterator[Point]:
+    for m, x in itertools.product(LOG_MEANS, SOME_COUNTS):
+        yield Poisson((1,)), [[m]], x, float(exact_poisson(m, x))
+
+
+def negative_binomial_points() -> Iterator[Point]:
+    for m, t, x in itertools.product(LOG_MEANS, LOG_THETAS, SOME_COUNTS):
+        yield dispersed(NegativeBinomial, t), [[m]], x, float(exact_negative_binomial(m, t, x))
+
+
+def given_negative_binomial_points() -> Iterator[Point]:
+    for m, t, x in itertools.product(LOG_MEANS, LOG_THETAS, SOME_COUNTS):
+        yield GivenNegativeBinomial((1,)), [[m], [t]], x, float(exact_negative_binomial(m, t, x))
+
+
+def zero_inflated_points() -> Iterator[Point]:
+    for m, t, logit, x in itertools.product(LOG_MEANS[::2], LOG_THETAS[::2], (-80.0, -1.5, 3.0, 80.0), SOME_COUNTS):
+        expected = float(exact_zero_inflated(m, t, logit, x))
+        yield dispersed(ZeroInflatedNegativeBinomial, t), [[m], [logit]], x, expected
+
+
+def given_zero_inflated_points() -> Iterator[Point]:
+    for m, t, logit, x in itertools.product(LOG_MEANS[::2], LOG_THETAS[::2], (-80.0, -1.5, 3.0, 80.0), SOME_COUNTS):
+        expected = float(exact_zero_inflated(m, t, logit, x))
+        yield GivenZeroInflatedNegativeBinomial((1,)), [[m], [logit], [t]], x, expected
+
+
 CONDITIONALS = {"conditionals.Normal": Part(Normal, halves, normal_points)}
 PRIORS = {
     "priors.StandardNormal": Part(StandardNormal, lambda c, x: norm.logpdf(x), standard_points),
@@ -320,6 +417,31 @@ LIKELIHOODS = {
         logistic_mixture_points,
         "levels",
         levels=4,
+    ),
+    "likelihoods.Poisson": Part(Poisson, lambda c, x: poisson.logpmf(x, np.exp(*rows(c, x))), poisson_points, "counts"),
+    "likelihoods.NegativeBinomial": Part(
+        lambda shape: NegativeBinomial(shape, theta=0.7),
+        lambda c, x: negative_binomial(*rows(c, x), math.log(0.7), x),
+        negative_binomial_points,
+        "counts",
+    ),
+    "likelihoods.GivenNegativeBinomial": Part(
+        GivenNegativeBinomial,
+        lambda c, x: negative_binomial(*rows(c, x), x),
+        given_negative_binomial_points,
+        "counts",
+    ),
+    "likelihoods.ZeroInflatedNegativeBinomial": Part(
+        lambda shape: ZeroInflatedNegativeBinomial(shape, theta=0.7),
+        lambda c, x: zero_inflated(rows(c, x)[0], math.log(0.7), rows(c, x)[1], x),
+        zero_inflated_points,
+        "counts",
+    ),
+    "likelihoods.GivenZeroInflatedNegativeBinomial": Part(
+        GivenZeroInflatedNegativeBinomial,
+        lambda c, x: zero_inflated(rows(c, x)[0], rows(c, x)[2], rows(c, x)[1], x),
+        given_zero_inflated_points,
+        "counts",
     ),
     "likelihoods.Categorical": Part(
         lambda shape: Categorical(shape, 3),
@@ -369,6 +491,10 @@ NETWORKS = {
         lambda i, o: MLP(i, o, hidden_dims=(6, 5), activation="gelu", norm="layer")
     ),
     "networks.MLP with swiglu": NetworkPart(lambda i, o: MLP(i, o, hidden_dims=(6, 5), activation="swiglu")),
+    "networks.wide_encoder": NetworkPart(lambda i, o: wide_encoder(i, o, (7, 5), "gelu")),
+    "networks.wide_decoder": NetworkPart(
+        lambda i, o: seasoned(wide_decoder(i, o, (7, 5), "tanh", use_batch_norm=True))
+    ),
     "networks.ConvEncoder": NetworkPart(
         lambda i, o: ConvEncoder(i, o, channels=(3, 4), hidden_dim=6, activation="silu"), image_in=True
     ),
@@ -494,6 +620,13 @@ AFTERWARDS = dict.fromkeys(
 GROWING = dict.fromkeys(
     ("networks.Conditioned", "networks.GrowingDecoder", "networks.GrowingEncoder", "likelihoods.Pyramid")
 )
+# networks of counts want a context, or no negative numbers: tests/networks/test_counts.py has what is true of them
+COUNTED = dict.fromkeys(
+    (
+        *("networks.BatchDispersion", "networks.Compositional"),
+        *("networks.LatentCompositional", "networks.LogCounts"),
+    )
+)
 
 SCHEDULES = {
     "schedules.Constant": lambda: schedules.Constant(0.3),
@@ -510,6 +643,8 @@ SCHEDULES = {
     "schedules.Piecewise with a flat end": lambda: schedules.Piecewise(
         knots=[(0, 0.2), (6, 1.0), (800, 1.0), (1000, 1.0)]
     ),
+    "schedules.Staircase": lambda: schedules.Staircase(knots=[(0, 1.0), (4, 0.5), (9, 0.1)]),
+    "schedules.Staircase late": lambda: schedules.Staircase(knots=[(3, 0.25), (1000, 1.0), (2000, 1.0)]),
     "schedules.InEpochs": lambda: schedules.InEpochs(schedules.Linear(start=0.1, stop=1.0, steps=3), steps_per_epoch=7),
     "schedules.InEpochs of a cosine": lambda: schedules.InEpochs(
         schedules.Cosine(start=0.1, stop=1.0, steps=10), steps_per_epoch=100
@@ -517,10 +652,14 @@ SCHEDULES = {
 }
 
 
+# its events are rows of tables alone: tests/likelihoods/test_columns.py
+TABULAR = dict.fromkeys(("likelihoods.Columns",))
+
+
 @pytest.fixture(scope="session")
 def registers() -> dict[str, Any]:
     """All parts under contract, by public name and an optional remark."""
-    elsewhere = DECODER_TERMS | POINTS | GROWING | DISCRETE | AFTERWARDS
+    elsewhere = DECODER_TERMS | POINTS | GROWING | DISCRETE | AFTERWARDS | COUNTED | TABULAR
     return CONDITIONALS | PRIORS | LIKELIHOODS | NETWORKS | TERMS | SCHEDULES | elsewhere
 
 

@@ -11,7 +11,7 @@ import torch
 
 from vaekit.distributions.draw import reparameterised
 from vaekit.distributions.noise import PerExample, use
-from vaekit.likelihoods.base import Values
+from vaekit.likelihoods.base import DataRange
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -27,9 +27,11 @@ def test_the_batch_is_what_leads_the_context(likelihood: Any, lead: tuple[int, .
     assert torch.equal(px.log_prob(x), whole.reshape(lead))
 
 
-def accepted(likelihood: Any) -> Values:
+def accepted(likelihood: Any) -> DataRange:
     """What data of its own kind look like."""
-    return Values(0.0, 1.0, likelihood.levels if likelihood.discrete else None)
+    if likelihood.support == "counts":
+        return DataRange(0.0, 255.0, counts=True)
+    return DataRange(0.0, 1.0, likelihood.levels if likelihood.discrete else None)
 
 
 def test_it_says_whether_it_gives_probabilities(likelihood: Any) -> None:
@@ -39,25 +41,27 @@ def test_it_says_whether_it_gives_probabilities(likelihood: Any) -> None:
 
 def test_data_of_its_kind_are_accepted(likelihood: Any) -> None:
     likelihood.make((2,)).check(accepted(likelihood))
-    if likelihood.support != "levels":
-        likelihood.make((2,)).check(Values(0.2, 0.2))
-        likelihood.make((2,)).check(Values(0.0, 1.0, 256))
+    if likelihood.support not in ("levels", "counts"):
+        likelihood.make((2,)).check(DataRange(0.2, 0.2))
+        likelihood.make((2,)).check(DataRange(0.0, 1.0, 256))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-0.5, 1.0), (-1e-3, 0.5), (0.0, 1.001), (-3.0, 3.0)])
 def test_data_outside_the_support_are_refused_with_a_remedy(likelihood: Any, low: float, high: float) -> None:
     part = likelihood.make((2,))
     if likelihood.support == "real":
-        part.check(Values(low, high))
+        part.check(DataRange(low, high))
+        return
+    if likelihood.support == "counts":
         return
     with pytest.raises(ValueError, match=r"\[0, 1\]") as caught:
-        part.check(Values(low, high, remedies={"scale": "data.scale=255"}))
+        part.check(DataRange(low, high, remedies={"scale": "data.scale=255"}))
     message = str(caught.value)
     assert f"[{low:.4g}, {high:.4g}]" in message
     assert "data.scale=255" in message
     assert "likelihood=normal" in message
     with pytest.raises(ValueError, match="Write likelihood=normal"):
-        part.check(Values(low, high))
+        part.check(DataRange(low, high))
 
 
 def test_data_without_its_levels_are_refused_with_a_remedy(likelihood: Any) -> None:
@@ -66,20 +70,44 @@ def test_data_without_its_levels_are_refused_with_a_remedy(likelihood: Any) -> N
         return
     part, M = likelihood.make((2,)), likelihood.levels
     with pytest.raises(ValueError, match=f"{M} levels.*likelihood=normal or likelihood=continuous_bernoulli") as caught:
-        part.check(Values(0.125, 0.75))
+        part.check(DataRange(0.125, 0.75))
     assert "[0.125, 0.75]" in str(caught.value)
     with pytest.raises(ValueError, match=r"received values with 256 levels.*Write likelihood\.levels=256"):
-        part.check(Values(0.0, 1.0, 256))
+        part.check(DataRange(0.0, 1.0, 256))
     if M != 2:
         with pytest.raises(ValueError, match=r"each 0 or 1\. Write likelihood=bernoulli, or data\.binarisation=none"):
-            part.check(Values(0.0, 1.0, 2))
+            part.check(DataRange(0.0, 1.0, 2))
+
+
+def test_what_is_no_count_is_refused_with_a_remedy(likelihood: Any) -> None:
+    if likelihood.support != "counts":
+        return
+    part = likelihood.make((2,))
+    remedies = {"counts": "expression=counts", "logarithm": "expression=log1p"}
+    for low, high in [(0.0, 7.5), (-3.0, 10.0), (0.0, 1.0), (0.0, 255.0)]:
+        with pytest.raises(ValueError, match=r"counts.*Write expression=counts, or likelihood=normal\.$") as caught:
+            part.check(DataRange(low, high, remedies=remedies))
+        assert f"[{low:.4g}, {high:.4g}]" in str(caught.value)
+        with pytest.raises(ValueError, match=r"Write likelihood=normal\.$"):
+            part.check(DataRange(low, high))
+
+
+def test_counts_under_anything_else_are_refused_with_a_remedy(likelihood: Any) -> None:
+    if likelihood.support == "counts":
+        return
+    remedies = {"counts": "expression=counts", "logarithm": "expression=log1p"}
+    with pytest.raises(ValueError, match="likelihood=negative_binomial") as caught:
+        likelihood.make((2,)).check(DataRange(0.0, 419.0, remedies=remedies, counts=True))
+    assert "[0, 419]" in str(caught.value)
+    if likelihood.support == "real":
+        assert "Write expression=log1p, or likelihood=negative_binomial." in str(caught.value)
 
 
 def test_data_with_nan_are_refused(likelihood: Any) -> None:
     """Where every finite value is in the support, finiteness is checked where data come in."""
     for low, high in [(math.nan, 1.0), (0.0, math.nan), (math.nan, math.nan)]:
         with nullcontext() if likelihood.support == "real" else pytest.raises(ValueError, match="nan"):
-            likelihood.make((2,)).check(Values(low, high, accepted(likelihood).levels))
+            likelihood.make((2,)).check(DataRange(low, high, accepted(likelihood).levels))
 
 
 def test_values_may_stand_without_their_samples(likelihood: Any) -> None:
@@ -96,6 +124,7 @@ def test_the_mean_lies_where_values_can(likelihood: Any) -> None:
     assert mean.shape == (4, 5, 2, 3)
     if likelihood.support != "real":
         assert mean.min() >= 0.0
+    if likelihood.support not in ("real", "counts"):
         assert mean.max() <= 1.0
 
 

@@ -74,6 +74,8 @@ CASES = {
     "gaussian by override": "vaekit train likelihood=normal data.binarisation=none",
     "mean": "vaekit train --reduction mean",
     "grey": "vaekit train data.binarisation=none",
+    "weight beside a mean": "vaekit train model=vae data.binarisation=none model.kld_weight=0.1 'hidden_dims=[8]'",
+    "light weight beside a mean": "vaekit train model=vae data.binarisation=none 'hidden_dims=[8]'",
     "odd": "vaekit train --exp_name 'a b' --output-dir \"it's\"",
 }
 
@@ -165,3 +167,57 @@ def test_a_remedy_leaves_out_what_belonged_to_the_part_it_replaces() -> None:
     own = "likelihood=normal likelihood.scale=1.0 data.binarisation=none"
     (finding,) = diagnose(numbers(0.1), configured(own), f"vaekit train {own}")
     assert finding.remedies[0] == "vaekit train data.binarisation=none likelihood=normal_optimal"
+
+
+def rows(*scores: float, kept: float = 1.0, **others: float) -> list[dict[str, float]]:
+    return [{"epoch": n, "val/elbo": score, "kept": kept, **others} for n, score in enumerate(scores, 1)]
+
+
+def test_a_training_that_could_go_on_is_found() -> None:
+    def found(*scores: float, kept: float = 1.0) -> list[str]:
+        findings = diagnose(numbers(20.0), configured("training.epochs=10"), rows=rows(*scores, kept=kept))
+        for finding in findings:
+            compose(translate(shlex.split(finding.remedies[0])[2:]))
+            assert finding.remedies == ("vaekit train training.epochs=20",)
+        return [finding.title for finding in findings]
+
+    rising = [-100.0 + 5 * n for n in range(10)]
+    assert found(*rising) == ["Training not finished"]
+    assert found(*rising, kept=0.0) == []  # it rose, but the best weights are those of an earlier epoch
+    assert found(*[-50.0 - 50 * math.exp(-n) for n in range(10)]) == []  # it has settled
+    assert found(*rising[:4]) == []  # too few epochs to say anything
+
+
+def test_a_training_with_a_weight_beside_a_mean_is_asked_by_its_loss() -> None:
+    """Its weights are kept by it, while the ELBO at sigma = 1 may fall for as long as the reconstruction gets better."""
+
+    def found(losses: list[float]) -> list[str]:
+        config = {**configured("training.epochs=10"), "kld_weight": 1e-6}
+        logged = [
+            {"epoch": n, "val/elbo": -100.0 - 10 * n, "val/loss": loss, "kept": 1.0} for n, loss in enumerate(losses)
+        ]
+        return [finding.title for finding in diagnose(numbers(20.0), config, rows=logged)]
+
+    assert found([100.0 - 5 * n for n in range(10)]) == ["Training not finished"]
+    assert found([50.0 + 50 * math.exp(-n) for n in range(10)]) == []
+
+
+def test_a_latent_that_is_stretched_beyond_the_prior_is_found() -> None:
+    def found(kl: float, line: str) -> tuple[str, ...]:
+        findings = diagnose(numbers(kl), configured(line))
+        for finding in findings:
+            assert finding.title == "Overstretched latent"
+            compose(translate(shlex.split(finding.remedies[0])[2:]))
+        return findings[0].remedies if findings else ()
+
+    # q = N(+-10, 0.1^2) has 51.8 nats a dimension
+    assert found(103.6, "latent_dim=2 beta=0.01") == ("vaekit train beta=0.1", "vaekit train latent_dim=8")
+    assert found(15.0, "latent_dim=2") == ()
+    assert found(25.0, "latent_dim=20") == ()
+
+
+def test_steps_that_were_left_out_are_counted() -> None:
+    (finding,) = diagnose(numbers(20.0), configured(""), rows=rows(-1.0, -1.0, **{"train/skipped_steps": 3}))
+    assert finding.title == "Steps left out"
+    assert finding.evidence.startswith("6 steps")
+    assert finding.remedies == ("vaekit train training.gradient_clip=1", "vaekit train optimizer.lr=0.0001")

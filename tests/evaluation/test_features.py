@@ -164,11 +164,6 @@ def test_weights_that_do_not_fit_are_refused(network: EfficientNetLite0, change:
         with_weights(weights)
 
 
-def test_fid_is_refused_and_the_alternative_named() -> None:
-    with pytest.raises(ConfigError, match=r"--inception-weights w\.pth: fid .* fd_efflite0"):
-        features.refuse_inception(Path("w.pth"))
-
-
 def test_images_reach_the_network_as_stated() -> None:
     # black and white as in the training: (0 - 127) / 128 and (255 - 127) / 128; grey repeated; values rounded to 8 bits
     levels = torch.tensor([0.0, 1.0, 0.5, 0.4999, 127.4 / 255])

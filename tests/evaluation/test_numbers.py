@@ -152,6 +152,24 @@ def test_a_mean_and_its_error_are_those_of_numpy() -> None:
     assert json.loads(json.dumps(estimate.as_dict()))["n"] == 37
 
 
+def test_a_number_that_is_not_finite_is_null_in_json_and_says_why() -> None:
+    entry = Estimate(math.inf, math.nan, "dB", 3, "mean of the examples' own").as_dict()
+    assert entry == {
+        "value": None, "standard_error": None, "unit": "dB", "n": 3, "estimator": "mean of the examples' own; null as it was inf",
+    }  # fmt: skip
+    back = Estimate.from_dict(entry)
+    assert math.isnan(back.value)
+    assert math.isnan(back.standard_error)
+    assert (back.unit, back.n) == ("dB", 3)
+    single = mean(torch.ones(1), "nats")
+    assert single.as_dict() == {"value": 1.0, "standard_error": None, "unit": "nats", "n": 1, "estimator": ""}
+    exact = Estimate(0.1, 0.2, "nats", 3, "so")
+    assert Estimate.from_dict(exact.as_dict()) == exact
+    for wrong in ({"value": 1.0}, {**exact.as_dict(), "more": 1}):
+        with pytest.raises(TypeError):
+            Estimate.from_dict(wrong)
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [({"batch_size": 0}, "batch_size is 0"), ({"samples": 0}, "samples is 0"), ({"seed": -1}, "seed is -1"),

@@ -140,6 +140,9 @@ def test_a_model_of_points_goes_by_the_variance_of_its_codes(autoencoder: Any, d
     assert "the mean of all codes" in walk.caption
     # a point has one draw: quantiles are those of the codes
     assert torch.equal(aggregate_draws(autoencoder, data, PLAN), means)
+    assert interpolate(autoencoder, data, PLAN, 3, 8).caption.startswith(
+        "From the code of example 3 to that of example 8"
+    )
     first = told.order[0]
     torch.testing.assert_close(walk.codes[0, 2, first], means[:, first].quantile(0.5))
     others = [d for d in range(3) if d != first]
@@ -150,6 +153,7 @@ def test_an_interpolation_leads_between_posterior_means_and_ends_in_reconstructi
     walk = interpolate(tiny_vae, data, PLAN, 3, 8, steps=6)
     assert walk.images.shape == (2, 6, 5)
     assert walk.rows == ("linear", "spherical")
+    assert walk.caption.startswith("From the posterior mean of example 3 to that of example 8")
     x = data.stored[[3, 8]]
     assert walk.ends is not None
     assert torch.equal(walk.ends, x)
@@ -213,6 +217,8 @@ def test_codes_of_a_codebook_are_not_traversed(tiny_vae: Any, autoencoder: Any, 
     assert not is_real(model, data, PLAN)
     with pytest.raises(ValueError, match="no range to traverse"):
         traverse(model, data, PLAN)
+    with pytest.raises(ValueError, match="nothing lies between two of them"):
+        interpolate(model, data, PLAN, 0, 1)
 
 
 def test_codes_do_not_depend_on_the_other_examples_asked_for(tiny_vae: Any, data: Any) -> None:

@@ -18,7 +18,7 @@ from vaekit.likelihoods import (
     DiscretizedLogisticMixture,
     Likelihood,
 )
-from vaekit.likelihoods.base import Values
+from vaekit.likelihoods.base import DataRange
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -94,7 +94,6 @@ def test_many_levels_approach_the_density() -> None:
 def test_a_learned_logistic_scale_is_learned() -> None:
     x = levels_of(0.5 + 0.05 * torch.rand(4000, 1).logit(), 256)
     part = DiscretizedLogistic((1,), 256)
-    assert not part.takes_sigma
     optimizer = torch.optim.Adam(part.parameters(), lr=0.01)
     for _ in range(100):
         optimizer.zero_grad()
@@ -133,7 +132,7 @@ def test_components_begin_apart() -> None:
 
 def test_binary_data_are_no_matter_for_a_density_on_the_unit_interval() -> None:
     with pytest.raises(ValueError, match=r"no bound.*Write likelihood=bernoulli, or data\.binarisation=none"):
-        ContinuousBernoulli((2,)).check(Values(0.0, 1.0, 2))
+        ContinuousBernoulli((2,)).check(DataRange(0.0, 1.0, 2))
 
 
 def test_the_mean_of_a_continuous_bernoulli_is_not_its_probability() -> None:

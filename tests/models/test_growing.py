@@ -154,6 +154,7 @@ class Fixed:
     """A session as far as `Validation` looks at it."""
 
     def __init__(self, model: VAE) -> None:
+        self.players: list[Any] = []
         self.model, self.objective, self.considered, self.best = model, Objective({"kl": KL()}), [], self
 
     def consider(self, score: float, epoch: int, model: VAE) -> None:

@@ -21,7 +21,7 @@ from vaekit.errors import ConfigError
 from vaekit.evaluation import active_units, kl_per_dimension
 from vaekit.evaluation.passes import Plan, encodings
 from vaekit.likelihoods import Bernoulli, LearnedScaleNormal, Normal, OptimalScaleNormal, Pyramid
-from vaekit.likelihoods.base import Values
+from vaekit.likelihoods.base import DataRange
 from vaekit.math.importance import importance_bound
 from vaekit.models import VAE, residual_growing
 from vaekit.networks import Growth
@@ -333,11 +333,10 @@ def test_a_scale_in_closed_form_is_that_of_its_own_resolution() -> None:
 def test_what_a_pyramid_says_of_itself() -> None:
     pyramid = Pyramid((1, 8, 8), Bernoulli, lambda **given: LearnedScaleNormal(**given, scale=0.25), start_res=2)
     assert pyramid.parameters_of_note == pytest.approx({"sigma_4x4": 0.25, "sigma_8x8": 0.25})
-    assert pyramid.takes_sigma
     assert pyramid.context_shape == (4 + 16 + 64,)
-    pyramid.check(Values(0.0, 1.0))
+    pyramid.check(DataRange(0.0, 1.0))
     with pytest.raises(ValueError, match=r"\[0, 1\], received values in \[0, 255\]"):
-        pyramid.check(Values(0.0, 255.0))
+        pyramid.check(DataRange(0.0, 255.0))
     with pytest.raises(ValueError, match="power of two"):
         Pyramid((1, 9, 9), Bernoulli, Normal, start_res=2)
 

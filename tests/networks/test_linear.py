@@ -77,3 +77,13 @@ def test_initial_values_are_those_of_torch() -> None:
     theirs = torch.nn.Linear(5, 7)
     assert torch.equal(ours.weight, theirs.weight)
     assert torch.equal(ours.bias, theirs.bias)
+
+
+def test_its_operations_are_counted(by_onednn) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    layer, x = draws()
+    with FlopCounterMode(display=False, custom_mapping=module.UNCOUNTED) as counter, torch.no_grad():
+        layer(x)
+    assert by_onednn
+    assert counter.get_total_flops() == 2 * N * I * O

@@ -96,7 +96,7 @@ def test_penalties_on_codes_leave_the_decoder_alone() -> None:
         )
         touched = {name for (name, _), g in zip(model.named_parameters(), gradients, strict=True) if g is not None}
         assert touched == {name for name, _ in model.named_parameters() if name.startswith("encoder.")}
-        assert term.role is Role.OTHER
+        assert term.role is Role.PENALTY
 
 
 # weights
@@ -228,4 +228,4 @@ def test_it_flattens_the_decoder() -> None:
         optimizer.step()
     assert exact(model, model.encode(x)).mean().item() < 0.9 * before
     assert MeanReduction()(DecoderGradient(), model(x)) == D * L
-    assert DecoderGradient().role is Role.OTHER
+    assert DecoderGradient().role is Role.PENALTY

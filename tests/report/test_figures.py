@@ -108,6 +108,18 @@ def test_samples_form_a_square(tmp_path):
     assert np.ptp(rows) == np.ptp(columns)
 
 
+def test_samples_of_classes_form_columns_below_their_names(tmp_path):
+    images = np.full((20, 3, 8, 8), 0.5)
+    images[7::10] = flat(RED)[0]
+    generated_samples(images, tmp_path / "c.png", columns=[str(k) for k in range(10)])
+    pixels = read(tmp_path / "c.png")
+    rows, columns = places(pixels, RED)
+    assert np.ptp(columns) + 1 == 88
+    assert np.ptp(rows) + 1 == 2 * 88 + 6
+    assert (pixels[: rows.min(), columns.min() : columns.max()] < 200).any()  # its name
+    assert not (pixels[: rows.min(), columns.max() + 1 : columns.max() + 6] < 200).any()
+
+
 def test_the_plane_lies_as_its_images_lie(tmp_path):
     images = np.full((3, 3, 3, 8, 8), 0.5)
     images[0, 2], images[2, 0] = flat(RED)[0], flat(BLUE)[0]

@@ -300,7 +300,7 @@ def test_every_picture_that_exists_is_shown_in_its_place_with_words(run):
     alternatives = [value for name, value in page.attributes if name == "alt"]
     assert [text for text in alternatives if text != "training losses"] == [
         "Generated samples", "Samples by class", "Samples from a fitted prior: gmm", "Samples over the training",
-        "Samples of stage 1, 4 x 4", "Reconstructions of stage 1, 4 x 4", "Samples of stage 2, 8 x 8",
+        "Samples of stage 0, 4 x 4", "Reconstructions of stage 0, 4 x 4", "Samples of stage 1, 8 x 8",
         "Latent dimensions, one at a time", "From one example to another", "Use of the codebook", "aardvark", "zebra",
     ]  # fmt: skip
     moving = [value for name, value in page.attributes if name == "src" and value.startswith("data:image/gif")]

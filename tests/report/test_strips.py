@@ -177,5 +177,5 @@ def test_pictures_stand_in_the_order_of_the_page():
         assert caption(name).title
         assert caption(name).text.endswith(".")
     assert (caption("my_own").title, caption("my_own").text) == ("my own", "")
-    assert caption("sample_stage1_8x8").title == "Samples of stage 2, 8 x 8"
+    assert caption("sample_stage1_8x8").title == "Samples of stage 1, 8 x 8"
     assert caption("samples_gmm").title == "Samples from a fitted prior: gmm"

@@ -19,6 +19,7 @@ import torch
 from vaekit.errors import CheckpointError
 from vaekit.training import checkpoint as module
 from vaekit.training.checkpoint import Checkpoint, clean, latest, latest_step, load, save
+from vaekit.training.tensors import spill
 
 
 def made(step: int) -> Checkpoint:
@@ -284,3 +285,66 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
         [sys.executable, "-c", lines, tmp_path / "c"], capture_output=True, text=True, timeout=60, check=True
     )
     assert re.search(r"Cannot write the checkpoint .*step-000000002: File too large \(\d+ MiB free\)\.", done.stdout)
+
+
+def with_best(step: int, best: Any) -> Checkpoint:
+    whole = made(step)
+    return Checkpoint(step, {**whole.tensors, "best": best}, whole.state)
+
+
+def test_unchanged_best_weights_move_on_and_are_never_shared_by_checkpoints_that_stay(tmp_path: Path) -> None:
+    """Two are kept: the first two saves write the file, and from then on it moves from the one that leaves."""
+    best = spill(tmp_path / "best", {"w": torch.ones(5)})
+    files = []
+    for step in (1, 2, 3, 4, 5):
+        path = save(tmp_path / "c", with_best(step, best))
+        files.append((path / "best.safetensors").stat().st_ino)
+        for one in (tmp_path / "c").iterdir():
+            assert torch.equal(load(one).tensors["best"]["w"], torch.ones(5))
+        stay = [(p / "best.safetensors").stat() for p in (tmp_path / "c").iterdir()]
+        assert len({stat.st_ino for stat in stay}) == len(stay)
+        assert all(stat.st_nlink == 1 for stat in stay)
+    assert len(files) == 5
+    assert files[2:] == [files[0], files[1], files[0]]
+    better = spill(tmp_path / "best", {"w": torch.full((5,), 2.0)})
+    for step in (6, 7, 8, 9):
+        path = save(tmp_path / "c", with_best(step, better))
+        assert torch.equal(load(path).tensors["best"]["w"], torch.full((5,), 2.0))
+
+
+def test_damage_to_best_weights_that_moved_leaves_the_other_checkpoint_whole(tmp_path: Path) -> None:
+    best = spill(tmp_path / "best", {"w": torch.ones(5)})
+    for step in (1, 2, 3, 4):
+        save(tmp_path / "c", with_best(step, best))
+    file = tmp_path / "c" / "step-000000004" / "best.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    said: list[str] = []
+    newest = latest(tmp_path / "c", said.append)
+    assert newest is not None
+    assert newest.step == 3
+    assert len(said) == 1
+    for step in (4, 5, 6):  # what is damaged moves on no further than it is refused again
+        save(tmp_path / "c", with_best(step, best))
+    assert torch.equal(load(tmp_path / "c" / "step-000000006").tensors["best"]["w"], torch.ones(5))
+
+
+def test_best_weights_are_written_where_files_cannot_have_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    best = spill(tmp_path / "best", {"w": torch.ones(5)})
+    monkeypatch.setattr(os, "link", refuse)
+    for step in (1, 2, 3, 4):
+        path = save(tmp_path / "c", with_best(step, best))
+        assert torch.equal(load(path).tensors["best"]["w"], torch.ones(5))
+
+
+def test_best_weights_that_were_changed_behind_our_back_are_not_saved(tmp_path: Path) -> None:
+    best = spill(tmp_path / "best", {"w": torch.ones(5)})
+    save(tmp_path / "c", with_best(1, best))
+    (tmp_path / "best").write_bytes((tmp_path / "best").read_bytes()[:-1] + b"\x01")
+    with pytest.raises(CheckpointError, match="something has changed it"):
+        save(tmp_path / "c", with_best(2, best))
+    assert [p.name for p in (tmp_path / "c").iterdir()] == ["step-000000001"]

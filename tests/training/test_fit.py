@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -201,6 +202,13 @@ def test_a_history_adds_terms_by_their_names_and_not_by_their_order() -> None:
     swapped = a_loss(1.0)
     other.observe(Loss(swapped.total, dict(reversed(swapped.parts.items())), swapped.coefficients, swapped.roles), 2)
     assert other.means() == pytest.approx({"loss": 2.1, "recon": 1.0, "kl": 1.1})
+
+
+def test_a_history_that_is_not_finite_is_not_put_down() -> None:
+    history = History()
+    history.observe(Loss(torch.tensor(math.inf), {"a": torch.tensor(math.inf)}, {"a": torch.ones(())}), 3)
+    with pytest.raises(TrainingError, match="no longer finite"):
+        history.state()
 
 
 def test_the_constant_is_left_out_of_the_loss_and_kept_in_the_elbo() -> None:

@@ -270,9 +270,9 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_last_good_che
         def start(self, progress: Any) -> None:
             progress.history.observe, self.observe = self.spoilt, progress.history.observe
 
-        def spoilt(self, loss: Any, examples: int) -> None:
+        def spoilt(self, loss: Any, examples: int, good: Any) -> None:
             loss.parts["kl"].mul_(float("nan"))
-            self.observe(loss, examples)
+            self.observe(loss, examples, good)
 
     with pytest.raises(TrainingError, match="'kl'"):
         api.resume(path, progress=lambda say: Spoil(0, stop))
@@ -287,12 +287,12 @@ def test_weights_that_are_not_finite_never_become_a_checkpoint(
 
     step, count = Player.step, 0
 
-    def spoilt(self: Player) -> None:
+    def spoilt(self: Player, good: Any) -> None:
         nonlocal count
         count += 1
-        if count == 5:  # the loss of this step was finite, its gradient is not
+        if count == 5:  # after all have looked
             self.parameters[0].grad[0] = float("inf")
-        step(self)
+        step(self, good)
 
     monkeypatch.setattr(Player, "step", spoilt)
     with pytest.raises(TrainingError, match="step 5"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -136,6 +137,16 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
             (folder.path / name).write_text(content)
             with pytest.raises(RunError, match=f"{name} is damaged"):
                 read()
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "n", CONFIG)
+    folder.write_metrics({"psnr": {"value": math.inf}})
+    folder.append_row({"val/loss": math.nan, "step": 1})
+    assert folder.metrics() == {"psnr": {"value": None}}
+    assert folder.rows() == [{"val/loss": None, "step": 1}]
+    folder.keep_rows([{"val/loss": -math.inf}])
+    assert (folder.path / "metrics.jsonl").read_text() == '{"val/loss": null}\n'
 
 
 def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:

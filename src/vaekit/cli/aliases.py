@@ -119,16 +119,6 @@ FLAGS = (
 _FLAGS = {flag.name: flag for flag in FLAGS}
 
 
-def _mirrored(value: str) -> list[str]:
-    widths = [width.strip() for width in value.strip("[]() ").split(",") if width.strip()]
-    there, back = ",".join(widths), ",".join(reversed(widths))
-    return [f"network.encoder.hidden_dims=[{there}]", f"network.decoder.hidden_dims=[{back}]"]
-
-
-def _both(argument: str) -> Overrides:
-    return lambda value: [f"network.encoder.{argument}={value}", f"network.decoder.{argument}={value}"]
-
-
 def _devices(value: str) -> list[str]:
     if value not in ("1", "auto"):
         raise ConfigError(
@@ -137,27 +127,14 @@ def _devices(value: str) -> list[str]:
     return []
 
 
-def _batch_norm(value: str) -> list[str]:
-    if value.lower() not in ("false", "null"):
-        raise ConfigError("model.net.use_batch_norm: networks.MLP has no batch norm in this version; leave it out.")
-    return []
-
-
-def _kld_weight(value: str) -> list[str]:
-    raise ConfigError(
-        "model.kld_weight weighs the KL against a mean over features, which this version does not have; write beta=..., the weight "
-        "against the sum, which is kld_weight times the number of features over two at sigma = 1."
-    )
-
-
 # dotted names of Hydra-style VAE configurations
 DOTTED: Mapping[str, Overrides] = {
-    "model.kld_weight": _kld_weight,
+    "model.kld_weight": _key("kld_weight"),
     "model.net.latent_dim": _key("latent_dim"),
-    "model.net.hidden_dims": _mirrored,
-    "model.net.activation": _both("activation"),
-    "model.net.dropout_rate": _both("dropout"),
-    "model.net.use_batch_norm": _batch_norm,
+    "model.net.hidden_dims": _key("hidden_dims"),
+    "model.net.activation": _key("activation"),
+    "model.net.dropout_rate": _key("dropout_rate"),
+    "model.net.use_batch_norm": _key("use_batch_norm"),
     "model.optimizer.lr": _key("optimizer.lr"),
     "model.optimizer.weight_decay": _key("optimizer.weight_decay"),
     "trainer.gradient_clip_val": _key("training.gradient_clip"),
@@ -231,12 +208,15 @@ def _value(flag: Flag, waiting: list[str]) -> str:
 
 def _dotted(argument: str) -> list[str]:
     key, _, value = argument.partition("=")
+    # a value of the form COLUMN=VALUE, which Hydra's grammar wants in quotes, and a shell takes them away
+    if key == "data.ood" and "=" in value and value[0] not in "\"'":
+        return [f"{key}={quoted(value)}"]
     return DOTTED[key](value) if key in DOTTED else [argument]
 
 
 def _short(argument: str) -> str:
     if argument in ("-m", "--multirun"):
-        return "-m asks for a sweep, which this version does not have yet; train one setting at a time."
+        return "-m asks for a sweep: write vaekit sweep, or vaekit train ... -m."
     return f"there is no flag {argument}; long flags have two dashes, overrides none: key=value."
 
 

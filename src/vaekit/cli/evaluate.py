@@ -21,29 +21,32 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON and nothing else")
     parser.add_argument(
-        "--generation", action="store_true", help="also compare generated images and reconstructions with the split's"
+        "--generation",
+        action="store_true",
+        help="also compare generated images (or rows) and reconstructions with the split's",
     )
     parser.add_argument(
         "--count", type=int, help="generated images (default: as many as the split has, at most 10,000)"
     )
     parser.add_argument(
-        "--inception-weights", type=Path, metavar="FILE", help="refused: why, and what stands in for fid"
+        "--inception-weights", type=Path, metavar="FILE", help="with --generation, also fid: its weights of 2015"
     )
     options = parser.parse_intermixed_args(arguments)
 
     from vaekit import runs
     from vaekit.errors import ConfigError
-    from vaekit.evaluation.features import refuse_inception
     from vaekit.report import plain_table
 
     done = runs.open_run(options.run, options.device)
     plan = runs.evaluation_plan(done, options.overrides)
-    if options.inception_weights is not None:
-        refuse_inception(options.inception_weights)
+    if options.inception_weights is not None and not options.generation:
+        raise ConfigError("--inception-weights is for the fid of generated images: add --generation.")
     if options.count is not None and not options.generation:
         raise ConfigError("--count is of generated images: add --generation.")
     # first, as it refuses some models and takes the longest
-    generated = runs.generation(done, options.split, plan, options.count) if options.generation else {}
+    generated = {}
+    if options.generation:
+        generated = runs.generation(done, options.split, plan, options.count, options.inception_weights)
     metrics = runs.evaluate(done, options.split, plan) | generated
     if options.split == "test":
         runs.record(done, metrics)

@@ -22,8 +22,9 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     for group, names in groups.items():
         if options.group in (None, group):
             say(group)
+            width = max(18, *(len(name) + 2 for name in names))
             for name in names:
-                say(f"  {group}={name:<18}{_first_comment(CONF / group / f'{name}.yaml')}")
+                say(f"  {group}={name:<{width}}{_first_comment(CONF / group / f'{name}.yaml')}")
     return 0
 
 

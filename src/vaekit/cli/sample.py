@@ -14,7 +14,9 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     add_run(parser)
     parser.add_argument("-n", "--count", type=int, default=64, help="how many (default 64)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples (default 0)")
-    parser.add_argument("--noise", action="store_true", help="draw from p(x|z) rather than take its mean")
+    parser.add_argument(
+        "--noise", action="store_true", help="draw from p(x|z) rather than take its mean (tables always)"
+    )
     parser.add_argument(
         "--prior", help="a prior that `vaekit prior` has fitted, by its name (default: the model's own)"
     )

@@ -1,7 +1,8 @@
 """Train a model, measure it on test data, and draw its pictures.
 
 Alone, it trains the default model on built-in data. Give overrides (`data=mnist latent_dim=10`, in Hydra's grammar),
-long flags, or both; of two for the same key the last one counts. `vaekit list` shows what can be chosen.
+long flags, or both; of two for the same key the last one counts. `vaekit list` shows what can be chosen. With -m, and lists of
+values (latent_dim=2,4), it is `vaekit sweep`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ EXAMPLES = """examples:
 
 def run(parser: ArgumentParser, arguments: list[str]) -> int:
     """`vaekit train`."""
+    if {"-m", "--multirun"} & {*arguments}:
+        from vaekit.cli import sweep
+
+        return sweep.run(parser, arguments)
     parser.usage = "vaekit train [OVERRIDE ...] [--FLAG VALUE ...] [--config-dir DIR]"
     parser.epilog = f"{EXAMPLES}\nlong flags, each with the override it stands for (- and _ are the same):\n{table()}"
     parser.add_argument(

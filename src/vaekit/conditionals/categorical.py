@@ -27,7 +27,7 @@ class RelaxedCategorical(Conditional):
             gradients of high variance. The paper lowers it from 1 to 0.5.
 
     References:
-        | Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017), section 2 and equation 2
+        | Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017), section 2
         | https://arxiv.org/abs/1611.01144
     """
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy.typing as npt
 import torch
@@ -16,6 +17,26 @@ from torch import Tensor
 from vaekit.data.rows import Rows
 
 Transform = Callable[[Tensor], Tensor]
+
+
+class Restore(Protocol):
+    """The way back from what a model sees to what the user gave: undone transforms, original names and types.
+
+    Attributes:
+        draws: Whether samples are to be drawn from p(x|z), as a mean of it is nothing that the user could have given.
+    """
+
+    @property
+    def draws(self) -> bool: ...  # noqa: D102
+
+    def decode(self, values: npt.NDArray[Any]) -> Any:
+        """What the user would recognise, from values as a model puts them out, shape (N, *x)."""
+
+    def write(self, values: npt.NDArray[Any], path: Path) -> Path:
+        """Write that to a file called as `path`, with a suffix of its own; returns its path."""
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed for it, for JSON."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +142,10 @@ class Dataset:
         feature_names: Of the columns of a table or the genes of a cell, empty for images.
         num_batches: Of the conditions, how many (from the second on) are the unit vector of an experimental batch.
         ood: Examples that were set aside because they differ from the others, or None.
+        columns: Of a table, how its columns lie in an example: 0 for a number, -1 for a number that may be missing (its value, and
+            1 where it is observed), k of 2 or more for a category (a unit vector of length k). None for other data.
+        restore: How values of a model become those that the user gave, where that is not what they are already.
+        target: Of a table, the column that the labels are of, or None.
     """
 
     name: str
@@ -138,6 +163,9 @@ class Dataset:
     feature_names: tuple[str, ...] = ()
     num_batches: int = 0
     ood: Split | None = None
+    columns: tuple[int, ...] | None = None
+    restore: Restore | None = None
+    target: str | None = None
 
     @property
     def num_conditions(self) -> int:

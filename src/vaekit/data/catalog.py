@@ -22,7 +22,7 @@ from vaekit.data.locate import VARIABLE, Search, cache_folder, roots, search
 
 
 def names() -> tuple[str, ...]:
-    """Names that `named` accepts."""
+    """Names in the catalogue."""
     return tuple(ENTRIES)
 
 
@@ -53,14 +53,25 @@ def named(
         DataNotFoundError: If `path` does not exist, or the files are neither found nor to be had.
         DataFormatError: If a file is damaged.
     """
+    entry, files = located(name, path)
+    return admit(entry.name, entry.read(files), Wishes(binarisation, seed, resolution, augmentation))
+
+
+def located(name: str, path: str | os.PathLike[str] | None) -> tuple[Entry, Mapping[str, Path]]:
+    """The entry called `name` and its files, by published name: at `path`, elsewhere on this machine, or fetched now.
+
+    Raises:
+        ValueError: If the name is unknown, or `path` is given for a set that comes with a library.
+        DataNotFoundError: If `path` does not exist, or the files are neither found nor to be had.
+        DataFormatError: If a file is that of another set.
+    """
     entry = entry_named(name)
     given = None if path is None else Path(path).expanduser()
     if given is not None and not entry.files:
         raise ValueError(f"{name} comes with scikit-learn and is read from no path; leave out data.path.")
     if given is not None and not given.exists():
         raise DataNotFoundError(_not_found(entry, Search({}, _file_names(entry), (given,)), f"{given} does not exist."))
-    parts = entry.read(_files(entry, given))
-    return admit(entry.name, parts, Wishes(binarisation, seed, resolution, augmentation))
+    return entry, _files(entry, given)
 
 
 def entry_named(name: str) -> Entry:
@@ -74,7 +85,7 @@ def entry_named(name: str) -> Entry:
     close = get_close_matches(str(name), ENTRIES, n=2) or list(ENTRIES)
     raise ValueError(
         f"data set is {name!r}, expected one of {', '.join(ENTRIES)}; closest: {', '.join(close)}. "
-        "For your own files write data=array data.path=FILE, or data=images data.path=FOLDER; "
+        "For your own files write data=array data.path=FILE, data=cells data.path=FILE, or data=images data.path=FOLDER; "
         "for CelebA, data=celeba data.path=FOLDER."
     )
 
@@ -126,7 +137,8 @@ def _status(entry: Entry) -> Status:
     folder = None if result.missing or not entry.files else next(iter(result.found.values())).parent
     checked = not result.missing and all(_verified(result.found[file.name], file) for file in files)
     size = sum(file.size for file in entry.files)
-    source: Literal["library", "mirror", "hand"] = "mirror" if size else "hand" if entry.files else "library"
+    fetchable = size and all(file.urls for file in entry.files)
+    source: Literal["library", "mirror", "hand"] = "mirror" if fetchable else "hand" if entry.files else "library"
     return Status(entry.name, folder, checked, size, entry.licence, entry.citation, source)
 
 
@@ -169,6 +181,8 @@ def _fetched(entry: Entry, searched: Search) -> Path:
     if not all(file.sha256 for file in entry.files):
         cause = "it is not fetched by itself, as no SHA-256 of it is published to tell the right file by"
         raise DataNotFoundError(_not_found(entry, searched, cause))
+    if not all(file.urls for file in entry.files):
+        raise DataNotFoundError(_not_found(entry, searched, "no address has the file as it is read here"))
     try:
         fetch(entry.files, folder)
     except (DownloadError, OSError) as error:
@@ -190,7 +204,7 @@ def _warn_of_differences(entry: Entry, files: tuple[RemoteFile, ...], found: Map
         warnings.warn(
             f"{path} is not the published file of {entry.name}: expected SHA-256 {file.sha256}, found {digest}. "
             "It is used as it is; numbers may not compare with published ones.",
-            stacklevel=4,
+            stacklevel=5,  # where data.named, data.named_table or data.cells was called
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaekit.data import cifar, omniglot, silhouettes
+from vaekit.data import cifar, omniglot, published_cells, silhouettes
 from vaekit.data.door import Parts
 from vaekit.data.download import RemoteFile
 from vaekit.data.errors import DataFormatError
@@ -114,6 +114,16 @@ def _freyfaces(files: Mapping[str, Path]) -> Parts:
     return Parts(splits, scaling="value / 255", splitting=note)
 
 
+def _is_table(files: Mapping[str, Path]) -> Parts:
+    raise ValueError(
+        "this data set is a table of mixed columns; read it with data.named_table(NAME), or write data=NAME."
+    )
+
+
+def _is_cells(files: Mapping[str, Path]) -> Parts:
+    raise ValueError("this data set is of cells; read it with data.cells(name=NAME), or write data=NAME.")
+
+
 def _remote(mirrors: tuple[str, ...], *files: tuple[str, int, str]) -> tuple[RemoteFile, ...]:
     return tuple(RemoteFile(name, size, digest, tuple(m + name for m in mirrors)) for name, size, digest in files)
 
@@ -138,6 +148,22 @@ _SILHOUETTES_MIRRORS = (
     "https://raw.githubusercontent.com/Boltzxuann/RP-iRBM/master/",
 )
 _CIFAR_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+_CELL_MIRRORS = ("https://falexwolf.de/data/",)
+_SCANPY_MIRRORS = ("https://raw.githubusercontent.com/scverse/scanpy/1.11.5/src/scanpy/datasets/",)
+_KANG_SOURCE = (
+    "https://github.com/immunogenomics/harmony/raw/master/data/pbmc_stim.RData (two matrices, to be saved as .h5ad)",
+)
+_PBMC3K_FILES = (
+    ("matrix.mtx.gz", 7364441, "ca6ac3fc0999ed4d85edb58b47e9a152a65e1fa5b4cbe988382979c6a51c650a"),
+    ("genes.tsv.gz", 253105, "0ef726086a1a5a6d8793dbf1ff72322eb9c7b356c408f5e883c2b9636d07601a"),
+    ("barcodes.tsv.gz", 11335, "5dc6a26ef32147adf36eb3effab76c0f40e0527e01262d4a680b4e532d1675a6"),
+)
+_PBMC3K_UNPACKED = (
+    ("matrix.mtx", 28179564, "7d92358b9d29128a225c50f2a662d6ccca9c71bc665e0af82692ed1361eb94e4"),
+    ("genes.tsv", 816952, "8778dd78085086be6dcafa8334f95f7cf76b25526e8ef2b63186db5127a1492c"),
+    ("barcodes.tsv", 45900, "58c2a224a2b4258f7e8799a18890bda6d23824b247b80db2b08a0dcc36a4c660"),
+)
+_ADULT_MIRRORS = ("https://archive.ics.uci.edu/ml/machine-learning-databases/adult/",)
 _FASHION_TRAIN = "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
 _FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -242,6 +268,73 @@ _TABLE = (
         citation="Krizhevsky, Learning multiple layers of features from tiny images, 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
         read=cifar.read_cifar10,
         others=(*cifar.WHOLE_FILES, *cifar.PARTIAL_FILES),
+    ),
+    Entry(
+        name="adult",
+        files=_remote(
+            _ADULT_MIRRORS,
+            ("adult.data", 3974305, "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d"),
+            ("adult.test", 2003153, "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05"),
+        ),
+        folders=("adult", "Adult", "census_income"),
+        mirrors=_ADULT_MIRRORS,
+        licence="CC BY 4.0 (UCI)",
+        citation="Becker and Kohavi, Adult, UCI Machine Learning Repository, 1996, https://doi.org/10.24432/C5XW20",
+        read=_is_table,
+        others=(
+            (
+                RemoteFile("adult.data.gz", 408969, "c7a2b4716a97f930123e0baf879188d701e798172631a654fc703d4b082907f3"),
+                RemoteFile("adult.test.gz", 205254, "8a2c1bffa6e7ce5abfa43881ae5e87c4311ebc2b3cd526c9c40a43f19f06f799"),
+            ),
+        ),
+    ),
+    Entry(
+        name="pbmc3k",
+        files=_remote(
+            _CELL_MIRRORS,
+            (published_cells.PBMC3K, 5855727, "89a96f1beaa2dd83a687666d3f19a4513ac27a2a2d12581fcd77afed7ea653a1"),
+        ),
+        folders=("pbmc3k", *(f"{above}filtered_gene_bc_matrices/hg19" for above in ("pbmc3k/", ""))),
+        mirrors=_CELL_MIRRORS,
+        licence="CC BY 4.0 (10x Genomics)",
+        citation="10x Genomics, 3k PBMCs from a Healthy Donor, 2016; Zheng et al., Nature Communications, 2017",
+        read=_is_cells,
+        others=(_remote((), *_PBMC3K_UNPACKED), _remote((), *_PBMC3K_FILES)),
+    ),
+    Entry(
+        name="paul15",
+        files=_remote(
+            _CELL_MIRRORS,
+            (published_cells.PAUL15, 10297693, "6161984f758dd464992edc23f1a8ab89b2081600130c6aa93a1ab12b3ada5bfb"),
+        ),
+        folders=("paul15",),
+        mirrors=_CELL_MIRRORS,
+        licence="none stated; public data, GEO GSE72857",
+        citation="Paul et al., Transcriptional heterogeneity and lineage commitment in myeloid progenitors, Cell, 2015",
+        read=_is_cells,
+    ),
+    Entry(
+        name="kang_pbmc",
+        files=_remote(
+            (), (published_cells.KANG, 2636521, "b59348129c178a0eb013027426a2eceb6353810ee627664a8c20378ae7b774f6")
+        ),
+        folders=("kang_pbmc", "kang2018", "kang"),
+        mirrors=_KANG_SOURCE,
+        licence="public data, GEO GSE96583; 1,000 cells of each condition as the harmony package (GPL-3) has them",
+        citation="Kang et al., Nature Biotechnology, 2018, https://doi.org/10.1038/nbt.4042",
+        read=_is_cells,
+    ),
+    Entry(
+        name="pbmc68k_reduced",
+        files=_remote(
+            _SCANPY_MIRRORS,
+            (published_cells.PBMC68K, 1772368, "e71d41e737c941559b7c57c9243bdb3d2c889c2adfdf00e3422ac6b46783676f"),
+        ),
+        folders=("pbmc68k_reduced", "scanpy/datasets"),
+        mirrors=_SCANPY_MIRRORS,
+        licence="CC BY 4.0 (10x Genomics), as reduced by scanpy, BSD-3",
+        citation="Zheng et al., Nature Communications, 2017, https://doi.org/10.1038/ncomms14049",
+        read=_is_cells,
     ),
 )
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _TABLE}

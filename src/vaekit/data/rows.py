@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -85,13 +86,36 @@ class Sparse(Rows):
         """Where the values are."""
         return self.values.device
 
+    @cached_property
+    def longest(self) -> int:
+        """Most values in a row."""
+        return int((self.starts[1:] - self.starts[:-1]).max()) if len(self) else 0
+
     def index_select(self, dim: int, index: Tensor) -> Tensor:
         """The rows at `index`, dense: one fill of zeros and one scatter."""
+        return self._exactly(index) if self.device.type == "cpu" else self._padded(index)
+
+    def _exactly(self, index: Tensor) -> Tensor:
+        """As many values as the rows have. Their number is asked for, which on another device would wait for it."""
         place, row = self._places(index)
         dense = torch.zeros(len(index) * self.width, device=self.device)
-        target = row * self.width + self.columns[place]
-        dense.scatter_(0, target, self.values[place].to(dense.dtype))
+        target = row.mul_(self.width).add_(self.columns.index_select(0, place))
+        dense.scatter_(0, target, self.values.index_select(0, place).to(dense.dtype))
         return dense.view(len(index), self.width)
+
+    def _padded(self, index: Tensor) -> Tensor:
+        """As many values for each row as the longest has, those that it has not written to a place behind the result."""
+        first, behind = self.starts[index].unsqueeze(1), len(index) * self.width
+        place = first + torch.arange(self.longest, device=self.device)
+        there = place < self.starts[index + 1].unsqueeze(1)
+        place = torch.where(there, place, 0).view(-1)
+        if not len(self.values):
+            return torch.zeros(len(index), self.width, device=self.device)
+        row = torch.arange(len(index), device=self.device).mul_(self.width).unsqueeze(1)
+        target = torch.where(there, row + self.columns.index_select(0, place).view(there.shape), behind)
+        dense = torch.zeros(behind + 1, device=self.device)
+        dense.scatter_(0, target.view(-1), self.values.index_select(0, place).to(dense.dtype))
+        return dense[:behind].view(len(index), self.width)
 
     def part(self, index: Tensor) -> Sparse:
         """The rows at `index`, sparse."""
@@ -111,8 +135,10 @@ class Sparse(Rows):
 
     def _places(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Where the values of the rows at `index` are stored, and to which of these rows each belongs."""
-        first = self.starts[index]
-        lengths = self.starts[index + 1] - first
-        row = torch.repeat_interleave(torch.arange(len(index), device=index.device), lengths)
-        before = lengths.cumsum(0) - lengths
-        return torch.arange(len(row), device=index.device) + (first - before)[row], row
+        first = self.starts.index_select(0, index)
+        lengths = self.starts.index_select(0, index + 1) - first
+        ends = lengths.cumsum(0)
+        total = int(ends[-1]) if len(ends) else 0
+        row = torch.repeat_interleave(torch.arange(len(index), device=index.device), lengths, output_size=total)
+        place = (first - (ends - lengths)).index_select(0, row).add_(torch.arange(total, device=index.device))
+        return place, row

@@ -29,7 +29,7 @@ class GumbelSoftmax(OneHotCategorical):
         logits: Shape (*b, M).
 
     References:
-        | Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017), equations 1 and 2
+        | Categorical Reparameterization with Gumbel-Softmax (Jang, Gu and Poole, 2017), section 2
         | https://arxiv.org/abs/1611.01144
         | The Concrete Distribution (Maddison, Mnih and Teh, 2017), https://arxiv.org/abs/1611.00712
     """

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vaekit.evaluation.units import Estimate
+from vaekit.training.watch import COLLAPSED_NATS, STRETCHED_NATS
 
-# below this the latent says less than a coin toss about an image
-COLLAPSED_NATS = 0.5
 # below this share of codes in use, a codebook has collapsed
 DEAD_SHARE = 0.1
 # above it, a KL near zero is beta's doing
 HEAVY_BETA = 2.0
+# a bound that rose by more than this share of its whole rise in the last fifth of the epochs is still rising
+STILL_RISING = 0.02
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,11 @@ class Finding:
 
 
 def diagnose(
-    metrics: Mapping[str, Estimate], config: Mapping[str, Any], command: str = "vaekit train", steps: int | None = None
+    metrics: Mapping[str, Estimate],
+    config: Mapping[str, Any],
+    command: str = "vaekit train",
+    steps: int | None = None,
+    rows: Sequence[Mapping[str, Any]] = (),
 ) -> list[Finding]:
     """All findings, warnings first.
 
@@ -51,8 +56,9 @@ def diagnose(
         config: The run's resolved configuration.
         command: How the run was started; remedies are this command with something added.
         steps: Of the whole training, if known: a warm-up has to end before it does.
+        rows: Of its epochs, if known.
     """
-    case = _Case(metrics, config, command, steps)
+    case = _Case(metrics, config, command, steps, rows)
     found = [finding for rule in RULES for finding in rule(case)]
     return sorted(found, key=lambda finding: finding.severity != "warning")
 
@@ -65,6 +71,7 @@ class _Case:
     config: Mapping[str, Any]
     command: str
     steps: int | None
+    rows: Sequence[Mapping[str, Any]] = ()
 
     def value(self, name: str) -> float | None:
         return self.metrics[name].value if name in self.metrics else None
@@ -93,10 +100,20 @@ class _Case:
         if self.mean_reduction:
             return "objective.reduction.kind=objectives.SumReduction"
         beta = self.config.get("beta")
-        return "beta=1.0" if isinstance(beta, (int, float)) and beta > 1.0 else ""
+        heavy = isinstance(beta, (int, float)) and beta > 1.0
+        if heavy and self.config.get("kld_weight") is not None:
+            return f"kld_weight={2.0 / self.config['input_dim']:.1g}"  # a beta of about 1
+        return "beta=1.0" if heavy else ""
 
     def remedies(self, *overrides: str) -> tuple[str, ...]:
-        return tuple(f"{_without_stale(self.command, override)} {override}" for override in overrides)
+        return tuple(self._remedy(override) for override in overrides)
+
+    def _remedy(self, override: str) -> str:
+        command = _without_stale(self.command, override)
+        if self.config.get("kld_weight") is None or not override.lstrip("'").startswith(("beta=", "likelihood=")):
+            return f"{command} {override}"
+        # a weight beside a mean stands beside no other weight, and beside no other likelihood
+        return f"{_without_stale(command, 'kld_weight=null')} {override} kld_weight=null"
 
     def more_training(self) -> tuple[str, ...]:
         warm_up = f"'beta={{kind: schedules.Linear, start: 0.0, stop: 1.0, steps: {(self.steps or 0) // 2}}}'"
@@ -148,6 +165,63 @@ def _one_posterior(case: _Case) -> Iterator[Finding]:
         "q(z|x) has moved away from the prior without telling examples apart, as models do early in training; train longer, or "
         "weigh the KL less at first.",
         case.remedies(*reversed(case.more_training())),
+    )
+
+
+def _stretched(case: _Case) -> Iterator[Finding]:
+    kl, dimensions = case.metrics.get("kl"), case.config.get("latent_dim")
+    flat = case.config["architecture"]["kind"] == "models.flat"
+    if kl is None or not isinstance(dimensions, int) or not flat or not kl.value > STRETCHED_NATS * dimensions:
+        return
+    weight = next((name for name in ("kld_weight", "beta") if isinstance(case.config.get(name), (int, float))), "")
+    heavier = (f"{weight}={10 * case.config[weight]:g}",) if weight and case.weighs_kl else ()
+    yield Finding(
+        "warning",
+        "Overstretched latent",
+        f"The KL is {kl.value:.4g} nats, {kl.value / dimensions:.1f} for each of {dimensions} latent dimensions.",
+        "The codes lie where the prior does not, so samples from it will be bad; weigh the KL more, or take more dimensions.",
+        case.remedies(*heavier, f"latent_dim={4 * dimensions}"),
+    )
+
+
+def _unfinished(case: _Case) -> Iterator[Finding]:
+    scores = [_score(case, row) for row in case.rows if _scored(row)]
+    last = max(1, len(scores) // 5)
+    if len(scores) < 5 or not all(row.get("kept") for row in case.rows[-last:]):
+        return
+    rise, whole = scores[-1] - scores[-1 - last], scores[-1] - scores[0]
+    if not rise > max(0.0, STILL_RISING * whole):
+        return
+    yield Finding(
+        "note",
+        "Training not finished",
+        f"The validation score rose by {rise:.3g} nats in the last {last} of {len(scores)} epochs, and each was the best so far.",
+        "The reconstruction still falls; the model could be better.",
+        case.remedies(f"training.epochs={2 * int(case.config['training']['epochs'])}"),
+    )
+
+
+def _score(case: _Case, row: Mapping[str, Any]) -> float:
+    """What `recipe.validate` chooses by: with a `kld_weight` the loss, else the ELBO, or the reconstruction without one."""
+    if case.config.get("kld_weight") is not None and "val/loss" in row:
+        return -float(row["val/loss"])
+    return float(row["val/elbo"] if "val/elbo" in row else -row["val/recon_loss"])
+
+
+def _scored(row: Mapping[str, Any]) -> bool:
+    return "val/elbo" in row or "val/recon_loss" in row
+
+
+def _skipped(case: _Case) -> Iterator[Finding]:
+    skipped = int(sum(row.get("train/skipped_steps", 0) for row in case.rows))
+    if not skipped:
+        return
+    yield Finding(
+        "warning",
+        "Steps left out",
+        f"{skipped:,} steps had a loss or a gradient that was not finite, and moved nothing.",
+        "The weights or the data run into the limits of floating point; train.log names the term and the examples.",
+        case.remedies("training.gradient_clip=1", f"optimizer.lr={case.config['optimizer']['lr'] / 10:g}"),
     )
 
 
@@ -208,13 +282,24 @@ def _codebook(case: _Case) -> Iterator[Finding]:
 # likelihoods that are probabilities of discrete values, and no densities
 DISCRETE = ("Bernoulli", "Categorical", "DiscretizedLogistic", "DiscretizedLogisticMixture")
 
-RULES = (_collapse, _one_posterior, _codebook, _density_of_bits, _beta, _grey_bernoulli)
+RULES = (
+    _collapse,
+    _one_posterior,
+    _stretched,
+    _skipped,
+    _codebook,
+    _unfinished,
+    _density_of_bits,
+    _beta,
+    _grey_bernoulli,
+)
 
 
 def _without_stale(command: str, override: str) -> str:
     """The command without what would fail or count for nothing beside the override."""
     group = override.partition("=")[0]
     stale = [f"{group}="] if "." in group else [f"{group}=", f"{group}."]
+    stale += ["model.kld_weight="] if group == "kld_weight" else []
     if override == "likelihood=bernoulli":
         stale += ["sigma=", "--sigma", "--recon"]
     kept: list[str] = []

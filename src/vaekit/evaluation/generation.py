@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,14 @@ from torch import Tensor, nn
 from vaekit.data.batch import Dataset, Split
 from vaekit.data.transforms import Dynamic
 from vaekit.errors import ConfigError
-from vaekit.evaluation.features import SIDE, efficientnet_features, need_packages
+from vaekit.evaluation.features import (
+    INCEPTION_SHA256,
+    INCEPTION_SIDE,
+    SIDE,
+    efficientnet_features,
+    inception_features,
+    need_packages,
+)
 from vaekit.evaluation.passes import Plan, batches
 from vaekit.evaluation.pictures import samples
 from vaekit.evaluation.similarity import reconstruction_estimates
@@ -33,6 +41,13 @@ _BLOCK = 1000
 # images decoded at a time. It does not follow the batch size, so numbers do not either
 _CHUNK = 250
 _NETWORK = "efflite0"
+_EFFICIENTNET = (
+    f"resized to {SIDE} x {SIDE} pixels (bilinear, antialiased), pooled features of EfficientNet-lite0 (ImageNet)"
+)
+_INCEPTION = (
+    f"resized to {INCEPTION_SIDE} x {INCEPTION_SIDE} pixels (bilinear as in TensorFlow 1, not antialiased), pooled features of "
+    f"Inception-v3 of 2015-12-05 (SHA-256 {INCEPTION_SHA256[:8]}...)"
+)
 _OVERLAPS = ("precision", "recall", "density", "coverage")
 
 
@@ -56,7 +71,12 @@ class Sets:
 
 
 def generation_estimates(
-    model: VAE, dataset: Dataset, split: str, plan: Plan, count: int | None = None
+    model: VAE,
+    dataset: Dataset,
+    split: str,
+    plan: Plan,
+    count: int | None = None,
+    inception_weights: Path | None = None,
 ) -> dict[str, Estimate]:
     """All numbers about generated images and reconstructions.
 
@@ -66,27 +86,36 @@ def generation_estimates(
         split: train, validation or test.
         plan: Batch size and seed; the numbers of generated images do not depend on the batch size.
         count: Generated images, and as many of the split; by default as many as the split has, at most 10,000.
+        inception_weights: The file of the weights that `fid` is defined by; without it there is no `fid`.
 
     Returns:
-        `fd_efflite0`, `kd_efflite0`, `precision_efflite0`, `recall_efflite0`, `density_efflite0`, `coverage_efflite0`, `mse`,
-        `psnr`, and `ssim` where images are large enough.
+        `fid` where its weights are given, `fd_efflite0`, `kd_efflite0`, `precision_efflite0`, `recall_efflite0`,
+        `density_efflite0`, `coverage_efflite0`, `mse`, `psnr`, and `ssim` where images are large enough.
 
     Raises:
-        ConfigError: If the data are no images, there are too few, or a package is missing.
+        ConfigError: If the data are no images, there are too few, a package is missing, or the file is not that of the weights.
     """
     data = dataset.split(split)
     count = _checked(model, len(data), count)
     need_packages()
-    features = efficientnet_features(next(model.parameters()).device)
+    device = next(model.parameters()).device
+    # what is refused is refused before images are made
+    fid_features = None if inception_weights is None else inception_features(inception_weights, device)
+    features = efficientnet_features(device)
     low, high = limits(dataset)
     real, context = real_images(data, plan, count)
     fake = generated_images(model, count, plan.seed, context if model.conditional else None)
-    sets = Sets(features(unit_interval(real, low, high)), features(unit_interval(fake, low, high)), plan.seed)
+    real, fake = unit_interval(real, low, high), unit_interval(fake, low, high)
     given = ", each under the conditions of a real image" if model.conditional else ""
-    words = (
+    compared = (
         f"{count:,} samples from the prior{given}, means of p(x|z), against {count:,} {split} images; {_rules(data)}"
     )
-    return {
+    found = {}
+    if fid_features is not None:
+        sets = Sets(fid_features(real), fid_features(fake), plan.seed)
+        found["fid"] = frechet_estimate(sets, f"{compared}, {_INCEPTION}")
+    sets, words = Sets(features(real), features(fake), plan.seed), f"{compared}, {_EFFICIENTNET}"
+    return found | {
         "fd_efflite0": frechet_estimate(sets, words),
         "kd_efflite0": kernel_estimate(sets, words),
         **overlap_estimates(sets, words),
@@ -112,10 +141,7 @@ def _checked(model: VAE, available: int, count: int | None) -> int:
 
 def _rules(split: Split) -> str:
     before = " before their binarisation" if _binarised(split) else ""
-    return (
-        f"images{before} as 8 bits, grey repeated to 3 channels, resized to {SIDE} x {SIDE} pixels (bilinear, antialiased), pooled "
-        "features of EfficientNet-lite0 (ImageNet)"
-    )
+    return f"images{before} as 8 bits, grey repeated to 3 channels"
 
 
 def limits(dataset: Dataset) -> tuple[float, float]:

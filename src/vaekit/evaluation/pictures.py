@@ -53,10 +53,11 @@ def class_samples(model: VAE, classes: int, columns: int, seed: int) -> Tensor:
     return images.reshape(classes, columns, *model.event_shape).cpu()
 
 
-def noisy_samples(model: VAE, count: int, seed: int, context: Tensor | None = None) -> Tensor:
-    """Draws of x from the model, with observation noise, (n, *x)."""
+def noisy_samples(model: VAE, count: int, seed: int, context: Tensor | None = None, first: int = 0) -> Tensor:
+    """Draws of x from the model, with observation noise, (n, *x); from the sample number `first` on."""
     device = next(model.parameters()).device
-    with measuring(model), use(PerExample(seed, torch.arange(count, device=device), stream=_SAMPLES)):
+    index = torch.arange(first, first + count, device=device)
+    with measuring(model), use(PerExample(seed, index, stream=_SAMPLES)):
         return model.sample(count, _on(device, context)).cpu()
 
 

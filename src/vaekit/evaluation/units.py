@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -26,9 +28,28 @@ class Estimate:
     n: int
     estimator: str = ""
 
-    def as_dict(self) -> dict[str, float | str | int]:
-        """For `metrics.json`."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, float | str | int | None]:
+        """For `metrics.json`: a number that is not finite is null there, and the estimator says which it was."""
+        given = asdict(self)
+        for name in ("value", "standard_error"):
+            given[name] = given[name] if math.isfinite(given[name]) else None
+        if given["value"] is None:
+            given["estimator"] = "; ".join(filter(None, (self.estimator, f"null as it was {self.value}")))
+        return given
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Estimate:
+        """What `as_dict` gave; a number that is null is nan.
+
+        Raises:
+            TypeError: If it is no estimate.
+        """
+        made = cls(**given)
+        return replace(made, value=_number(given["value"]), standard_error=_number(given["standard_error"]))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def mean(values: Tensor, unit: str, estimator: str = "") -> Estimate:

@@ -119,10 +119,7 @@ def traverse(
         ValueError: If a number is out of range, or the latents are not real numbers.
     """
     _at_least(1, dims=1 if dims is None else dims, steps=steps)
-    if not is_real(model, split, plan):
-        raise ValueError(
-            "The latents of this model are not real numbers but codes, categories or the like: there is no range to traverse."
-        )
+    _check_real(model, split, plan, "there is no range to traverse")
     told = relevance(model, split, plan)
     shown = told.order[: max(1, min(told.active, MOST_ROWS)) if dims is None else dims]
     if index is None:
@@ -166,16 +163,16 @@ def interpolate(
         context: What a conditional model is told, one row; None for what is known about the first example.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or the latents are not real numbers.
     """
     _at_least(2, steps=steps)
+    _check_real(model, split, plan, "nothing lies between two of them")
     ends, known = posterior_means(model, split, [first, last], plan)
     share = torch.linspace(0, 1, steps, dtype=torch.float64)
     codes = torch.stack([MODES[mode](ends[0], ends[1], share) for mode in modes])
     told = known[:1] if context is None and known is not None else context
-    caption = (
-        f"From the posterior mean of example {first} to that of example {last}; at the ends, the examples themselves"
-    )
+    code = "posterior mean" if model.bounded else "code"
+    caption = f"From the {code} of example {first} to that of example {last}; at the ends, the examples themselves"
     under = f"; decoded as what example {first} is" if context is None and known is not None else ""
     return Walk(
         codes,
@@ -253,6 +250,14 @@ def _is_real(q: Distribution) -> bool:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return support is None or support in (constraints.real, constraints.real_vector)
+
+
+def _check_real(model: VAE, split: Split, plan: Plan, so: str) -> None:
+    if not is_real(model, split, plan):
+        raise ValueError(
+            f"The latents of this model are not real numbers but codes, categories or the like: {so}. Take a model with real ones, "
+            "such as model=mlp."
+        )
 
 
 def _prior_mean(model: VAE, split: Split, plan: Plan) -> tuple[Tensor, str]:

@@ -3,7 +3,15 @@
 from vaekit.likelihoods.base import Likelihood
 from vaekit.likelihoods.bernoulli import Bernoulli
 from vaekit.likelihoods.categorical import Categorical
+from vaekit.likelihoods.columns import Columns
 from vaekit.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from vaekit.likelihoods.counts import (
+    GivenNegativeBinomial,
+    GivenZeroInflatedNegativeBinomial,
+    NegativeBinomial,
+    Poisson,
+    ZeroInflatedNegativeBinomial,
+)
 from vaekit.likelihoods.discretized_logistic import DiscretizedLogistic, DiscretizedLogisticMixture
 from vaekit.likelihoods.laplace import Laplace, LearnedScaleLaplace
 from vaekit.likelihoods.normal import LearnedScaleNormal, Normal, OptimalScaleNormal
@@ -13,15 +21,21 @@ from vaekit.likelihoods.pyramid import Pyramid
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "Columns",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "GivenNegativeBinomial",
+    "GivenZeroInflatedNegativeBinomial",
     "Laplace",
     "LearnedScaleLaplace",
     "LearnedScaleNormal",
     "Likelihood",
+    "NegativeBinomial",
     "Normal",
     "OptimalScaleNormal",
     "PixelNormal",
+    "Poisson",
     "Pyramid",
+    "ZeroInflatedNegativeBinomial",
 ]

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from vaekit.conditionals.base import Consulted
 from vaekit.distributions.bernoulli import BernoulliEvent
-from vaekit.likelihoods.base import Likelihood, Values
+from vaekit.likelihoods.base import DataRange, Likelihood
 from vaekit.likelihoods.support import check_unit_interval
 
 
@@ -35,6 +35,6 @@ class Bernoulli(Likelihood):
         """Batch (K, B), event `event_shape`, for logits of shape (K, B, *event_shape)."""
         return BernoulliEvent(context, len(self.event_shape))
 
-    def check(self, values: Values) -> None:
+    def check(self, values: DataRange) -> None:
         """Raise unless all values lie in [0, 1]."""
         check_unit_interval(values, "Bernoulli")

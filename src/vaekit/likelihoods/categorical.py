@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Independent
 
 from vaekit.conditionals.base import Consulted
 from vaekit.distributions.levels import LevelsCategorical
-from vaekit.likelihoods.base import Likelihood, Values
+from vaekit.likelihoods.base import DataRange, Likelihood
 from vaekit.likelihoods.layout import parameters, several
 from vaekit.likelihoods.support import check_levels, given_levels
 
@@ -47,6 +47,6 @@ class Categorical(Likelihood):
         logits = parameters(context, self.event_shape, self.levels)
         return Independent(LevelsCategorical(logits), len(self.event_shape), validate_args=False)
 
-    def check(self, values: Values) -> None:
+    def check(self, values: DataRange) -> None:
         """Raise unless every value is one of the levels."""
         check_levels(values, "categorical", self.levels)

@@ -8,7 +8,7 @@ from torch.distributions import Distribution, Independent
 
 from vaekit.conditionals.base import Consulted
 from vaekit.distributions.continuous_bernoulli import ContinuousBernoulli as Elementwise
-from vaekit.likelihoods.base import Likelihood, Values
+from vaekit.likelihoods.base import DataRange, Likelihood
 from vaekit.likelihoods.support import check_unit_interval
 
 
@@ -35,7 +35,7 @@ class ContinuousBernoulli(Likelihood):
         """Batch (K, B), event `event_shape`, for logits of shape (K, B, *event_shape)."""
         return Independent(Elementwise(context), len(self.event_shape), validate_args=False)
 
-    def check(self, values: Values) -> None:
+    def check(self, values: DataRange) -> None:
         """Raise unless all values lie in [0, 1], and not only at its two ends, where a density is worth any number of nats."""
         check_unit_interval(values, "continuous Bernoulli")
         if values.levels == 2:

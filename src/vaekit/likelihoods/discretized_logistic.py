@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent, MixtureSameFamily
 
 from vaekit.conditionals.base import Consulted
 from vaekit.distributions.discretized_logistic import DiscretizedLogistic as Elementwise
-from vaekit.likelihoods.base import Likelihood, Values
+from vaekit.likelihoods.base import DataRange, Likelihood
 from vaekit.likelihoods.layout import parameters, several
 from vaekit.likelihoods.scale import LearnedScale
 from vaekit.likelihoods.support import check_levels, given_levels
@@ -53,16 +53,11 @@ class DiscretizedLogistic(LearnedScale):
         super().__init__(event_shape, scale)
         self.levels = given_levels(levels)
 
-    @property
-    def takes_sigma(self) -> bool:
-        """It does not: its scale is learned, and no standard deviation."""
-        return False
-
     def around(self, loc: Tensor, scale: Tensor) -> Distribution:
         """Independent rounded logistic variables with locations (K, B, *event_shape) and one scale."""
         return Independent(Elementwise(loc, scale, self.levels), len(self.event_shape), validate_args=False)
 
-    def check(self, values: Values) -> None:
+    def check(self, values: DataRange) -> None:
         """Raise unless every value is one of the levels."""
         check_levels(values, "discretised logistic", self.levels)
 
@@ -109,7 +104,7 @@ class DiscretizedLogisticMixture(Likelihood):
         )
         return Independent(mixture, len(self.event_shape), validate_args=False)
 
-    def check(self, values: Values) -> None:
+    def check(self, values: DataRange) -> None:
         """Raise unless every value is one of the levels."""
         check_levels(values, "discretised logistic mixture", self.levels)
 

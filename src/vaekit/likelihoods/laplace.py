@@ -21,6 +21,7 @@ class LaplaceFamily(SharedScale):
 
     log_normaliser = math.log(2.0)
     scale_name = "laplace_scale"
+    title = "Laplace"
 
     def around(self, loc: Tensor, scale: Tensor) -> Distribution:
         """Independent Laplace variables with locations (K, B, *event_shape) and one scale."""

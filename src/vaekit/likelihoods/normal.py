@@ -25,6 +25,7 @@ class NormalFamily(SharedScale):
 
     log_normaliser = 0.5 * LOG_2PI
     scale_name = "sigma"
+    title = "normal"
 
     def around(self, loc: Tensor, scale: Tensor) -> Distribution:
         """Independent normals with means (K, B, *event_shape) and one standard deviation."""
@@ -61,7 +62,7 @@ class OptimalScaleNormal(NormalFamily):
         event_shape: Shape of one example.
 
     References:
-        | Simple and Effective VAE Training with Calibrated Decoders (Rybkin, Daniilidis and Levine, 2021), equation 7
+        | Simple and Effective VAE Training with Calibrated Decoders (Rybkin, Daniilidis and Levine, 2021)
         | https://arxiv.org/abs/2006.13202
     """
 

@@ -11,8 +11,9 @@ from torch.distributions import Normal as TorchNormal
 
 from vaekit.conditionals.base import Consulted, doubled
 from vaekit.conditionals.normal import LOG_VARIANCE_RANGE
-from vaekit.likelihoods.base import Likelihood, Values
+from vaekit.likelihoods.base import DataRange, Likelihood
 from vaekit.likelihoods.scale import LOG_2PI, positive
+from vaekit.likelihoods.support import check_no_counts
 
 
 class PixelNormal(Likelihood):
@@ -53,8 +54,9 @@ class PixelNormal(Likelihood):
         scale = (log_variance.clamp(*LOG_VARIANCE_RANGE).exp() + self.floor**2).sqrt()
         return Independent(TorchNormal(loc, scale, validate_args=False), len(self.event_shape), validate_args=False)
 
-    def check(self, values: Values) -> None:
-        """Every finite value is in the support."""
+    def check(self, values: DataRange) -> None:
+        """Every finite value is in the support; raw counts are refused."""
+        check_no_counts(values, "normal")
 
     def beginning(self, mean: Tensor) -> Tensor | None:
         """The mean of the data, and variances of nearly 1."""

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from vaekit.conditionals.base import Consulted
 from vaekit.distributions.pyramid import Pyramid as PyramidDistribution
-from vaekit.likelihoods.base import Likelihood, Values
+from vaekit.likelihoods.base import DataRange, Likelihood
 from vaekit.networks.growing import area_pooled, enlarged, resolutions
 
 LikelihoodFactory = Callable[..., Likelihood]
@@ -58,11 +58,6 @@ class Pyramid(Likelihood):
         return torch.Size([sum(math.prod(shape) for shape in self.shapes)])
 
     @property
-    def takes_sigma(self) -> bool:
-        """Whether a part does."""
-        return any(part.takes_sigma for part in self._parts())
-
-    @property
     def parameters_of_note(self) -> Mapping[str, float]:
         """Those of the parts, with their resolution."""
         return {
@@ -82,7 +77,7 @@ class Pyramid(Likelihood):
             first += math.prod(shape)
         return PyramidDistribution(scored, self.event_shape, area_pooled, enlarged)
 
-    def check(self, values: Values) -> None:
+    def check(self, values: DataRange) -> None:
         """As the parts, of values that are no longer discrete: means of pixels lie between the levels."""
         for part in self._parts():
             part.check(replace(values, levels=None))

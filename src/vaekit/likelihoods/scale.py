@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaekit.conditionals.base import Consulted
-from vaekit.likelihoods.base import Likelihood, Values
+from vaekit.likelihoods.base import DataRange, Likelihood
+from vaekit.likelihoods.support import check_no_counts
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -27,20 +28,17 @@ class SharedScale(Likelihood):
     Attributes:
         log_normaliser: log C, of one value.
         scale_name: What its scale is called among the parameters of note.
+        title: What it is called in a message.
     """
 
     log_normaliser: ClassVar[float]
     scale_name: ClassVar[str]
+    title: ClassVar[str]
 
     @property
     def context_shape(self) -> torch.Size:
         """One location for each value."""
         return self.event_shape
-
-    @property
-    def takes_sigma(self) -> bool:
-        """It does."""
-        return True
 
     @property
     @abstractmethod
@@ -55,8 +53,9 @@ class SharedScale(Likelihood):
         """Batch (K, B), event `event_shape`, for locations of shape (K, B, *event_shape)."""
         return self.around(context, self.scale)
 
-    def check(self, values: Values) -> None:
-        """Every finite value is in the support."""
+    def check(self, values: DataRange) -> None:
+        """Every finite value is in the support; raw counts are refused."""
+        check_no_counts(values, self.title)
 
     def beginning(self, mean: Tensor) -> Tensor | None:
         """The mean of the data.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vaekit.likelihoods.base import Values
+from vaekit.likelihoods.base import DataRange
 
 
-def check_unit_interval(values: Values, name: str) -> None:
+def check_unit_interval(values: DataRange, name: str) -> None:
     """Raise unless all values lie in [0, 1].
 
     Arguments:
@@ -14,13 +14,41 @@ def check_unit_interval(values: Values, name: str) -> None:
     """
     if not (values.low >= 0.0 and values.high <= 1.0):  # so that NaN is refused as well
         remedy = f"{values.remedies['scale']}, or " if "scale" in values.remedies else ""
+        fitting = "negative_binomial" if values.counts else "normal"
         raise ValueError(
             f"The {name} likelihood expects values in [0, 1], received values in [{values.low:.4g}, {values.high:.4g}]. "
-            f"Write {remedy}likelihood=normal."
+            f"Write {remedy}likelihood={fitting}."
         )
 
 
-def check_levels(values: Values, name: str, levels: int) -> None:
+def check_counts(values: DataRange, name: str) -> None:
+    """Raise unless every value is a number of things that were counted.
+
+    Numbers that were normalised or put on a logarithm scale are no counts any more, whether or not they look like it: a
+    probability of them would compare with nothing.
+    """
+    if not values.counts:
+        remedy = f"{values.remedies['counts']}, or " if "counts" in values.remedies else ""
+        raise ValueError(
+            f"The {name} likelihood expects counts, received values in [{values.low:.4g}, {values.high:.4g}] that are none, or "
+            f"none any more. Write {remedy}likelihood=normal."
+        )
+
+
+def check_no_counts(values: DataRange, name: str) -> None:
+    """Raise for counts: a density knows neither that they are whole numbers nor that their variance grows with their mean.
+
+    Fitted to raw counts of genes it sees a dozen of them, those with the largest variance.
+    """
+    if values.counts:
+        remedy = f"{values.remedies['logarithm']}, or " if "logarithm" in values.remedies else ""
+        raise ValueError(
+            f"The {name} likelihood is a density, received raw counts in [{values.low:.4g}, {values.high:.4g}], whose variance "
+            f"grows with their mean. Write {remedy}likelihood=negative_binomial."
+        )
+
+
+def check_levels(values: DataRange, name: str, levels: int) -> None:
     """Raise unless every value is one of 0, 1/(levels - 1), ..., 1."""
     check_unit_interval(values, name)
     expected = f"The {name} likelihood has {levels} levels and expects every value to be {_said(levels)}"

@@ -3,6 +3,7 @@
 from vaekit.models.factories import flat, growing, residual_growing
 from vaekit.models.hierarchy import Hierarchy, TopDown
 from vaekit.models.level import Level
+from vaekit.models.library import latent_library
 from vaekit.models.quantized import quantized
 from vaekit.models.trace import Latent, Trace
 from vaekit.models.vae import VAE
@@ -16,6 +17,7 @@ __all__ = [
     "Trace",
     "flat",
     "growing",
+    "latent_library",
     "quantized",
     "residual_growing",
 ]

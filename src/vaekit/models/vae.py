@@ -14,7 +14,6 @@ from vaekit.likelihoods.base import Likelihood
 from vaekit.models.hierarchy import Drawing, Hierarchy
 from vaekit.models.trace import Latent, Trace
 from vaekit.networks.base import Network
-from vaekit.networks.condition import Conditioned
 
 
 class VAE(nn.Module):
@@ -49,7 +48,7 @@ class VAE(nn.Module):
     @property
     def conditional(self) -> bool:
         """Whether the model needs to be told what the examples are conditioned on."""
-        return any(isinstance(part, Conditioned) for part in self.modules())
+        return any(isinstance(part, Network) and part.conditional for part in self.modules())
 
     def forward(self, x: Tensor, samples: int = 1, context: Tensor | None = None) -> Trace:
         """Trace data of shape (B, *x) with `samples` (K) draws from the posterior of each example.

@@ -3,20 +3,27 @@
 from vaekit.networks.base import Network
 from vaekit.networks.condition import Conditioned, Embedding, OneHot, Values
 from vaekit.networks.conv import ConvDecoder, ConvEncoder
+from vaekit.networks.counts import BatchDispersion, Compositional, Covariates, LatentCompositional, LogCounts
 from vaekit.networks.growing import GrowingDecoder, GrowingEncoder, Growth
 from vaekit.networks.maps import MapDecoder, MapEncoder
 from vaekit.networks.mlp import MLP
 from vaekit.networks.resnet import ResidualDecoder, ResidualEncoder
+from vaekit.networks.wide import wide_decoder, wide_encoder
 
 __all__ = [
     "MLP",
+    "BatchDispersion",
+    "Compositional",
     "Conditioned",
     "ConvDecoder",
     "ConvEncoder",
+    "Covariates",
     "Embedding",
     "GrowingDecoder",
     "GrowingEncoder",
     "Growth",
+    "LatentCompositional",
+    "LogCounts",
     "MapDecoder",
     "MapEncoder",
     "Network",
@@ -24,4 +31,6 @@ __all__ = [
     "ResidualDecoder",
     "ResidualEncoder",
     "Values",
+    "wide_decoder",
+    "wide_encoder",
 ]

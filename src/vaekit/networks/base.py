@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,10 @@ class Network(nn.Module, ABC):
     Attributes:
         in_shape: Shape of one input.
         out_shape: Shape of one output.
+        conditional: Whether it needs to be told what the examples are conditioned on.
     """
+
+    conditional: ClassVar[bool] = False
 
     def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int]) -> None:
         super().__init__()

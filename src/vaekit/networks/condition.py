@@ -108,6 +108,8 @@ class Conditioned(Network):
         | https://papers.nips.cc/paper/5775
     """
 
+    conditional = True
+
     def __init__(
         self, in_shape: Sequence[int], out_shape: Sequence[int], network: NetworkFactory, condition: Condition
     ) -> None:

@@ -1,7 +1,7 @@
 """Objectives: from a trace to nats."""
 
 from vaekit.objectives.base import Loss, MeanReduction, Objective, SumReduction, Term
-from vaekit.objectives.beta import effective_beta
+from vaekit.objectives.beta import effective_beta, equivalent_beta
 from vaekit.objectives.codebook import Penalty
 from vaekit.objectives.importance import ImportanceBound
 from vaekit.objectives.kl import KL, MonteCarloKL
@@ -28,4 +28,5 @@ __all__ = [
     "SumReduction",
     "Term",
     "effective_beta",
+    "equivalent_beta",
 ]

@@ -23,6 +23,7 @@ class Role(StrEnum):
     DISTORTION = "distortion"  # -E log p(x|z)
     RATE = "rate"  # KL(q(z|x) || p(z))
     BOUND = "bound"  # minus a bound on log p(x), as one term
+    PENALTY = "penalty"  # on codes or weights, in place of a prior: holds no density to anything
     OTHER = "other"
 
 

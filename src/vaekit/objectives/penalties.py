@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaekit.distributions.noise import uniform
 from vaekit.models.trace import Trace
-from vaekit.objectives.base import Term
+from vaekit.objectives.base import Role, Term
 
 
 class LatentL2(Term):
@@ -19,6 +19,8 @@ class LatentL2(Term):
         | From Variational to Deterministic Autoencoders (Ghosh et al., 2020), section 3, L_Z of the RAE
         | https://arxiv.org/abs/1903.12436
     """
+
+    role = Role.PENALTY
 
     def forward(self, trace: Trace) -> Tensor:
         """Shape (B,), a mean over the samples."""
@@ -39,6 +41,8 @@ class LatentL1(Term):
         | https://papers.nips.cc/paper/2979-efficient-sparse-coding-algorithms
     """
 
+    role = Role.PENALTY
+
     def forward(self, trace: Trace) -> Tensor:
         """Shape (B,), a mean over the samples."""
         return torch.stack([_summed(latent.draw.value.abs()) for latent in trace.latents]).sum(0).mean(0)
@@ -58,6 +62,8 @@ class DecoderWeights(Term):
         | From Variational to Deterministic Autoencoders (Ghosh et al., 2020), section 3, L_L2: Tikhonov regularisation
         | https://arxiv.org/abs/1903.12436
     """
+
+    role = Role.PENALTY
 
     def forward(self, trace: Trace) -> Tensor:
         """Shape ()."""
@@ -88,6 +94,8 @@ class DecoderGradient(Term):
         | A stochastic estimator of the trace of the influence matrix (Hutchinson, 1990), for the estimate
         | https://doi.org/10.1080/03610919008812866
     """
+
+    role = Role.PENALTY
 
     def __init__(self, probes: int = 1) -> None:
         super().__init__()

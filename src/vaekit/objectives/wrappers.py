@@ -26,7 +26,7 @@ class Capacity(Term):
         target: C, nats: a number or a schedule.
 
     References:
-        | Understanding disentangling in beta-VAE (Burgess et al., 2018), equation 8
+        | Understanding disentangling in beta-VAE (Burgess et al., 2018), section 5
         | https://arxiv.org/abs/1804.03599
     """
 

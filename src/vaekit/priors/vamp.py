@@ -34,7 +34,7 @@ class Vamp(Conditional):
         ValueError: If `components` is below 1.
 
     References:
-        | VAE with a VampPrior (Tomczak and Welling, 2018), equation 9
+        | VAE with a VampPrior (Tomczak and Welling, 2018), section 3
         | https://arxiv.org/abs/1705.07120
     """
 

@@ -2,6 +2,7 @@
 
 from vaekit.report.animation import animation, frame
 from vaekit.report.codebook import codebook_usage
+from vaekit.report.columns import histograms, kept
 from vaekit.report.curves import training_losses
 from vaekit.report.grids import generated_samples, manifold, reconstructions
 from vaekit.report.latent import latent_space
@@ -15,7 +16,9 @@ __all__ = [
     "codebook_usage",
     "frame",
     "generated_samples",
+    "histograms",
     "html_table",
+    "kept",
     "latent_space",
     "manifold",
     "plain_table",

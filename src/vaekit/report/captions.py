@@ -76,7 +76,7 @@ def caption(name: str) -> Caption:
 
 
 def _of_stage(kind: str, stage: int, size: str) -> Caption:
-    where = f"stage {stage + 1}, {size}"
+    where = f"stage {stage}, {size}"
     if kind == "sample":
         words = f"Decoded draws from the prior when the model had grown to {size} pixels."
         return Caption((_PLACES["stages"], stage, "a"), f"Samples of {where}", words)

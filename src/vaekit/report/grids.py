@@ -13,8 +13,9 @@ import numpy as np
 
 from vaekit.report.rows import heat_map, lines
 from vaekit.report.sheet import MARGIN, Sheet
+from vaekit.report.strips import TICK, TICKS, every
 from vaekit.report.style import INK, write_message
-from vaekit.report.tiles import GAP, TILE, Array, enlarge, mosaic, to_pixels
+from vaekit.report.tiles import GAP, TILE, Array, Pixels, enlarge, mosaic, to_pixels
 
 WIDTH = 1400  # pixels that a row of tiles may take
 LABELS = 150  # pixels for the words at the left of a row
@@ -66,8 +67,9 @@ def generated_samples(
     low: float = 0.0,
     high: float = 1.0,
     features: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> None:
-    """Show samples of the model as a square grid; for a table, as a heat map with the features as columns.
+    """Show samples of the model as a square grid, or in named columns; for a table, as a heat map with the features as columns.
 
     Arguments:
         images: Shape (N, C, H, W), or (N, F) for a table.
@@ -76,6 +78,7 @@ def generated_samples(
         low: The value shown as black; images only.
         high: The value shown as white; images only.
         features: Names of the features; tables only.
+        columns: Names of what the samples are of in turn, such as the classes: a column for each; images only.
 
     Raises:
         ValueError: If the shape is neither of images nor of a table.
@@ -85,11 +88,13 @@ def generated_samples(
         write_message("no samples", path)
     elif images.ndim == 2:
         heat_map(images, path, caption, features)
+    elif columns:
+        _in_columns(to_pixels(images, low, high), path, caption, columns)
     else:
         tiles = enlarge(to_pixels(images, low, high), longest=TILE - 16)
         _, height, width, _ = tiles.shape
-        columns = max(1, math.ceil(math.sqrt(len(tiles) * (height + GAP) / (width + GAP))))
-        Sheet(mosaic(tiles, columns), caption=caption).write(path)
+        across = max(1, math.ceil(math.sqrt(len(tiles) * (height + GAP) / (width + GAP))))
+        Sheet(mosaic(tiles, across), caption=caption).write(path)
 
 
 def manifold(
@@ -132,6 +137,16 @@ def manifold(
     middle = sheet.left + size * (width + 2) / 2, sheet.top + size * (height + 2) / 2
     sheet.text(middle[0], sheet.top + size * (height + 2) + 36, f"{axes[0]}  →", color=INK, ha="center", va="top")
     sheet.text(MARGIN, middle[1], f"{axes[1]}  →", color=INK, ha="left", va="center", rotation=90)
+    sheet.write(path)
+
+
+def _in_columns(pixels: Pixels, path: Path, caption: str, columns: Sequence[str]) -> None:
+    tiles = enlarge(pixels, longest=min(TILE - 16, WIDTH // len(columns)))
+    width = tiles.shape[2] + GAP
+    sheet = Sheet(mosaic(tiles, len(columns)), caption=caption, above=TICKS)
+    for column in range(0, len(columns), every(columns, width)):
+        middle = sheet.left + column * width + tiles.shape[2] / 2
+        sheet.text(middle, sheet.top - 8, columns[column], size=TICK, ha="center", va="bottom")
     sheet.write(path)
 
 

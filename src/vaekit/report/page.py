@@ -48,18 +48,19 @@ def _page(run: RunFolder) -> str:
             "footer", f"Written by vaekit {__version__}. All losses are in nats per example, ± one standard error."
         ),
     )
-    return "<!doctype html>\n" + element("html", _head(run_name(run)), body, lang="en") + "\n"
+    return "<!doctype html>\n" + element("html", page_head(f"{run_name(run)} · vaekit report"), body, lang="en") + "\n"
 
 
-def _head(name: str) -> Markup:
+def page_head(title: str, style: Markup = NOTHING) -> Markup:
+    """Give the head of a page: its title, the theme, what else it needs of style, and the browser's orders to fetch nothing."""
     return element(
         "head",
         void("meta", charset="utf-8"),
         void("meta", **{"http-equiv": "Content-Security-Policy", "content": POLICY}),
         void("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         void("link", rel="icon", href="data:,"),  # or the browser asks the server for one
-        element("title", f"{name} · vaekit report"),
-        element("style", STYLE),
+        element("title", title),
+        element("style", STYLE, style),
     )
 
 
@@ -96,4 +97,4 @@ def _findings(run: RunFolder) -> Sequence[Finding]:
 
     metrics = {name: Estimate(**asdict(number)) for name, number in run.metrics.items()}
     steps = run.rows[-1].get("step") if run.rows else None
-    return diagnose(metrics, run.config, command(run), steps if isinstance(steps, int) else None)
+    return diagnose(metrics, run.config, command(run), steps if isinstance(steps, int) else None, run.rows)

@@ -90,9 +90,9 @@ def _draw(
     for number, label in enumerate(labels):
         middle = sheet.top + number * (height + GAP) + height / 2
         sheet.text(MARGIN, middle, label, size=LABEL, color=INK, ha="left", va="center")
-    every = _every(names, width + GAP)
+    spacing = every(names, width + GAP)
     for column, name in enumerate(names):
-        if column % every == 0 or (ends is not None and column in (0, size - 1)):
+        if column % spacing == 0 or (ends is not None and column in (0, size - 1)):
             sheet.text(sheet.left + lefts[column] + width / 2, sheet.top - 8, name, size=TICK, ha="center", va="bottom")
     sheet.write(path)
 
@@ -102,7 +102,7 @@ def _gaps(column: int, size: int, ends: Array | None) -> int:
     return 0 if ends is None else (column > 0) + (column == size - 1)
 
 
-def _every(names: Sequence[str], width: int) -> int:
-    """Which columns have room for their name: each, every second, and so on."""
+def every(names: Sequence[str], width: int) -> int:
+    """Which columns, `width` pixels wide, have room for their name: each, every second, and so on."""
     longest = max((text_width(legible(name, LONGEST), TICK) for name in names), default=0)
     return max(1, -(-(longest + 8) // width))

@@ -33,12 +33,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Validation(Callback):
-    """Adds numbers on the validation split to each epoch's row, and keeps the best weights.
+    """Adds numbers on the validation split to each epoch's row, keeps the best weights, and tells the learning rates.
 
     While a schedule within the model still moves, as when it grows or its temperature falls, it is another model at each epoch,
     and its numbers do not compare: weights are kept from the first epoch whose last step found all of them at their end. Where
     a schedule ends only with the training, these are the last ones. So it is with the schedule of an objective that holds a
     term to a target: until then the model is led elsewhere.
+
+    The learning rates are told the loss with the weights that are trained with, or minus the score where it cannot be measured,
+    once it is the same quantity at each epoch: when every schedule of the model and of the objective has ended.
 
     Arguments:
         session: Whose model is measured.
@@ -49,6 +52,7 @@ class Validation(Callback):
         self.session, self.measure = session, measure
         moving = [session.model] if session.objective.plain else [session.model, session.objective]
         self.settled = last_end(nn.ModuleList(moving))
+        self.unmoved = last_end(nn.ModuleList([session.model, session.objective]))
 
     def epoch(self, progress: Progress, row: Row) -> None:
         """Measure and compare.
@@ -67,6 +71,11 @@ class Validation(Callback):
         # after n steps the model stands where step n - 1 has put it
         if progress.step > self.settled or progress.step == progress.steps:
             row["kept"] = float(bool(self.session.best.consider(score, progress.epoch, self.session.model)))
+        for player in self.session.players:
+            if player.pace.moves:
+                row["train/lr" if player.name == "model" else f"train/{player.name}_lr"] = player.lr
+            if progress.step > self.unmoved:
+                player.pace.observe(row.get("val/loss", -score))
 
 
 class Rows(Callback):
@@ -87,15 +96,20 @@ class Rows(Callback):
 class Checkpoints(Callback):
     """Saves when the time has come, at the last step, and when a signal asks the run to stop.
 
+    A save that took a second or more, as that of a large model does, is followed by at least 19 times as long without one: so no
+    more than a twentieth of the time goes into saving.
+
     Arguments:
         save: Saves the state after so many steps.
-        seconds: Longest time between two saves.
+        seconds: Longest time between two saves, but for that.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    LONG, PAUSE = 1.0, 19.0
 
     def __init__(self, save: Callable[[int], None], seconds: float) -> None:
         self.save, self.seconds = save, seconds
+        self._pause = 0.0
         self._asked: int | None = None
         self._before: dict[int, object] = {}
 
@@ -111,11 +125,14 @@ class Checkpoints(Callback):
         Raises:
             Interrupted: After a save, if a signal has come.
         """
-        due = time.monotonic() - self._saved >= self.seconds
+        due = time.monotonic() - self._saved >= max(self.seconds, self._pause)
         if due or self._asked is not None or progress.step == progress.steps:
             progress.history.means()  # raises on numbers that are not finite: those must not replace a good checkpoint
+            began = time.monotonic()
             self.save(progress.step)
             self._saved = time.monotonic()
+            took = self._saved - began
+            self._pause = self.PAUSE * took if took >= self.LONG else 0.0
         if self._asked is not None:
             raise Interrupted(self._asked)
 

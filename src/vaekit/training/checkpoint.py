@@ -7,24 +7,24 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from vaekit._version import __version__
 from vaekit.errors import CheckpointError
 from vaekit.files import sync_folder, write_durably
+from vaekit.training.tensors import TensorFile, packed
 
 SCHEMA = 1
 _PREFIX, _STAGING = "step-", ".staging-"
 _FILE = re.compile(r"[a-z]+\.safetensors|state\.json")
 _LARGEST_MANIFEST = 1 << 20
+_PIECE = 1 << 24  # bytes in memory at a time
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Checkpoint:
 
     Attributes:
         step: Steps done.
-        tensors: Groups of tensors by file: model, optimizer, generators, best.
+        tensors: Groups of tensors by file: model, optimizer, generators, best. Of a checkpoint that was loaded, `TensorFile`s,
+            which are there as long as it is.
         state: JSON values: schedules' clock is the step itself, the rest is counters and hyperparameters.
     """
 
@@ -48,6 +49,10 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
     Everything goes to a staging folder first, each file is synced, the manifest last; one rename makes it a checkpoint. So a
     kill at any moment leaves the checkpoints that were there, and perhaps a staging folder, which the next save removes.
 
+    Tensors are written a piece at a time. A group that is a file already, as the best weights are, and stands unchanged in a
+    checkpoint that is about to be removed, moves on from there by a hard link in place of being written: so the checkpoints that
+    stay never share a file, and what damages one leaves the others whole.
+
     Raises:
         CheckpointError: If it cannot be written (path and cause); the older checkpoints are untouched.
     """
@@ -57,7 +62,8 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
         clean(folder)
         staging = folder / f"{_STAGING}{target.name}"
         staging.mkdir()
-        _write(staging, checkpoint)
+        older = [path for path in _newest_first(folder) if path.name < target.name]
+        _write(staging, checkpoint, leaving=older[keep - 1 :])
         if target.exists():  # the same step saved twice, as after a resume: the newer one counts
             shutil.rmtree(target)
         os.replace(staging, target)
@@ -118,38 +124,81 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: If a file is missing, was changed, or is of a newer format; names file, expected and found.
     """
-    files = {name: _verified(path, name, **expected) for name, expected in _manifest(path).items()}
+    files = _manifest(path)
+    for name, expected in files.items():
+        _verify(path, name, **expected)
     try:
-        state = json.loads(files.pop("state.json"))
-        tensors = {name.removesuffix(".safetensors"): load_tensors(content) for name, content in files.items()}
+        state = json.loads((path / "state.json").read_bytes())
+        tensors = {
+            name.removesuffix(".safetensors"): TensorFile(path / name, expected["sha256"])
+            for name, expected in files.items()
+            if name != "state.json"
+        }
         if path.name != _name(state["step"]):
             raise ValueError(f"its step is {state['step']!r}")
-    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"The checkpoint {path} is damaged: {_said(error)}.") from error
     return Checkpoint(step=state["step"], tensors=tensors, state=state)
 
 
-def _write(staging: Path, checkpoint: Checkpoint) -> None:
-    contents = {f"{name}.safetensors": _packed(tensors) for name, tensors in checkpoint.tensors.items()}
-    contents["state.json"] = json.dumps(
-        {**checkpoint.state, "schema": SCHEMA, "step": checkpoint.step}, indent=1
-    ).encode()
-    files = {name: {"sha256": _sha256(content), "bytes": len(content)} for name, content in contents.items()}
-    contents["manifest.json"] = _listing(files)
-    for name, content in contents.items():
-        descriptor = os.open(staging / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            write_durably(descriptor, content)
-        finally:
-            os.close(descriptor)
+def _write(staging: Path, checkpoint: Checkpoint, leaving: Sequence[Path]) -> None:
+    files = {}
+    for group, tensors in checkpoint.tensors.items():
+        name = f"{group}.safetensors"
+        files[name] = _moved(staging / name, tensors, leaving) or _put(staging / name, packed(tensors))
+        if isinstance(tensors, TensorFile):
+            _remember(tensors, files[name]["sha256"])
+    state = json.dumps({**checkpoint.state, "schema": SCHEMA, "step": checkpoint.step}, indent=1, allow_nan=False)
+    files["state.json"] = _put(staging / "state.json", [state.encode()])
+    _put(staging / "manifest.json", [_listing(files)])
     sync_folder(staging)
 
 
-def _verified(path: Path, name: str, sha256: str, bytes: int) -> bytes:
+def _put(file: Path, pieces: Iterable[bytes | memoryview]) -> dict[str, Any]:
+    """Write a file and wait for the disk; gives its entry in the manifest."""
+    digest, size = hashlib.sha256(), 0
+
+    def counted() -> Iterator[bytes | memoryview]:
+        nonlocal size
+        for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
+            yield piece
+
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_durably(descriptor, counted())
+    finally:
+        os.close(descriptor)
+    return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+def _moved(file: Path, tensors: Mapping[str, Tensor], leaving: Sequence[Path]) -> dict[str, Any] | None:
+    """Link the same file of a checkpoint that is about to be removed; gives its entry in the manifest, or None."""
+    if not isinstance(tensors, TensorFile) or tensors.sha256 is None:
+        return None
+    for path in leaving:
+        try:
+            entry = _manifest(path).get(file.name)
+            if entry is not None and entry["sha256"] == tensors.sha256:
+                os.link(path / file.name, file)
+                return entry
+        except (OSError, CheckpointError):  # damaged, or a file system without links: write it
+            continue
+    return None
+
+
+def _remember(tensors: TensorFile, sha256: str) -> None:
+    if tensors.sha256 not in (None, sha256):
+        raise OSError(f"{tensors.path} has SHA-256 {sha256}, expected {tensors.sha256}: something has changed it")
+    tensors.sha256 = sha256
+
+
+def _verify(path: Path, name: str, sha256: str, bytes: int) -> None:
     try:
         # the size first, so that what stands in the place of a file is not read without end
         size = (path / name).stat().st_size
-        content = (path / name).read_bytes() if size == bytes else b""
+        found = _sha256_of(path / name) if size == bytes else ""
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint {path} is damaged: {name} cannot be read ({error.strerror}), expected SHA-256 {sha256}."
@@ -158,11 +207,16 @@ def _verified(path: Path, name: str, sha256: str, bytes: int) -> bytes:
         raise CheckpointError(
             f"The checkpoint {path} is damaged: {name} has {size} bytes, expected {bytes} with SHA-256 {sha256}."
         )
-    if _sha256(content) != sha256:
-        raise CheckpointError(
-            f"The checkpoint {path} is damaged: {name} has SHA-256 {_sha256(content)}, expected {sha256}."
-        )
-    return content
+    if found != sha256:
+        raise CheckpointError(f"The checkpoint {path} is damaged: {name} has SHA-256 {found}, expected {sha256}.")
+
+
+def _sha256_of(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while piece := opened.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _listing(files: Mapping[str, Mapping[str, Any]], made_by: str = __version__) -> bytes:
@@ -214,10 +268,6 @@ def _name(step: int) -> str:
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob(f"{_PREFIX}*") if p.is_dir()), reverse=True)
-
-
-def _packed(tensors: Mapping[str, Tensor]) -> bytes:
-    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def _sha256(content: bytes) -> str:

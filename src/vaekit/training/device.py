@@ -129,3 +129,8 @@ def threads(count: int) -> Iterator[None]:
     finally:
         if count != before:
             torch.set_num_threads(before)
+
+
+def on_host(tensor: Tensor) -> bool:
+    """Whether the host can read the tensor at once; from any other device it would have to wait for the number."""
+    return tensor.device.type == "cpu"

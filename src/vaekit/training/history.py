@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vaekit.errors import TrainingError
 from vaekit.objectives.base import Loss, Role
+from vaekit.training.device import on_host
 
 Row = dict[str, float]
 
@@ -31,9 +32,10 @@ class History:
     _names: list[str] = field(default_factory=list)
     _sums: Tensor | None = None
     _roles: Mapping[str, Role] = field(default_factory=dict)
+    _left_out: Tensor | None = None
 
-    def observe(self, loss: Loss, examples: int) -> None:
-        """Take in the loss of a batch of so many examples."""
+    def observe(self, loss: Loss, examples: int, good: Tensor | None = None) -> None:
+        """Take in the loss of a batch of so many examples; where `good`, shape (), is 0 it is only a step that was skipped."""
         scored = [name for name, role in loss.roles.items() if role in (Role.DISTORTION, Role.BOUND)]
         offset = sum((self.constant * loss.coefficients[name] for name in scored), torch.zeros(()))
         self._roles = loss.roles
@@ -42,6 +44,11 @@ class History:
         values = torch.stack([named[name] for name in self._names]).detach()
         # float64 sums: 60,000 examples of 100 nats leave float32 three digits for the rest; Apple's GPUs have none
         values = values if values.device.type == "mps" else values.double()
+        # a processor knows at once; another device is not waited for
+        if good is not None and not (on_host(good) and bool(good)):
+            values = torch.where(good > 0, values, 0.0)
+            skipped = torch.stack([1.0 - good, examples * (1.0 - good)]).to(values)
+            self._left_out = skipped if self._left_out is None else self._left_out.add_(skipped)
         self._sums = values * examples if self._sums is None else self._sums.add_(values, alpha=examples)
         self.examples += examples
 
@@ -49,18 +56,31 @@ class History:
         """The row of an epoch that has ended after `step` steps; the sums start anew.
 
         Raises:
-            TrainingError: If a number is not finite.
+            TrainingError: If a number is not finite, or every step was left out.
         """
         means = self.means()
+        if not means:
+            raise TrainingError(
+                f"All {self._skipped()[0]} steps of epoch {epoch} had to be left out: their loss or gradient was not finite. Lower "
+                "optimizer.lr, clip with training.gradient_clip=1, or take another activation (activation=silu)."
+            )
         row: Row = {"step": step, "epoch": epoch, "examples": self.examples, "train/loss": means.pop("loss")}
         elbo = self._elbo(means)
         for name, value in means.items():
             row[f"train/{name}_loss"] = value
         if elbo is not None:
             row["train/elbo"] = elbo
+        skipped, _ = self._skipped()
+        if skipped:
+            row["train/skipped_steps"] = skipped
         self.rows.append(row)
-        self.examples, self._sums = 0, None
+        self.examples, self._sums, self._left_out = 0, None, None
         return row
+
+    def _skipped(self) -> tuple[int, int]:
+        """Steps of this epoch that were left out, and their examples."""
+        steps, examples = (0.0, 0.0) if self._left_out is None else self._left_out.tolist()
+        return int(steps), int(examples)
 
     def _elbo(self, means: Mapping[str, float]) -> float | None:
         roles = set(self._roles.values())
@@ -69,14 +89,17 @@ class History:
         return -sum(means[name] for name, role in self._roles.items() if role in (Role.DISTORTION, Role.RATE))
 
     def means(self) -> dict[str, float]:
-        """Means so far in this epoch: the logged loss and each term in nats.
+        """Means so far in this epoch: the logged loss and each term in nats; none before the first step that was not left out.
 
         Raises:
             TrainingError: If one is not finite.
         """
         if self._sums is None:
             return {}
-        means = dict(zip(self._names, (self._sums / self.examples).tolist(), strict=True))
+        counted = self.examples - self._skipped()[1]
+        if not counted:
+            return {}
+        means = dict(zip(self._names, (self._sums / counted).tolist(), strict=True))
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             where = next((name for name in broken if name != "loss"), "loss")
@@ -87,9 +110,18 @@ class History:
         return means
 
     def state(self) -> dict[str, object]:
-        """Everything but the rows, as JSON values that come back bit for bit."""
+        """Everything but the rows, as JSON values that come back bit for bit.
+
+        Raises:
+            TrainingError: If a sum is not finite: there is nothing to go on from.
+        """
         sums = None if self._sums is None else self._sums.tolist()
-        return {"examples": self.examples, "names": self._names, "sums": sums, "rows": len(self.rows)}
+        if not all(map(math.isfinite, sums or ())):
+            self.means()  # says which term it is
+        left_out = None if self._left_out is None else self._left_out.tolist()
+        return {
+            "examples": self.examples, "names": self._names, "sums": sums, "left_out": left_out, "rows": len(self.rows),
+        }  # fmt: skip
 
     def load(self, state: Mapping[str, object], rows: list[Row], device: torch.device) -> None:
         """Go on from a state that `state` gave, and the rows that belong to it."""
@@ -98,4 +130,6 @@ class History:
         assert isinstance(examples, int)
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._sums = None if sums is None else torch.tensor(sums, dtype=dtype, device=device)
+        left_out = state.get("left_out")
+        self._left_out = None if left_out is None else torch.tensor(left_out, dtype=dtype, device=device)
         self._names, self.examples, self.rows = names, examples, rows

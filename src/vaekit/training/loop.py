@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from vaekit.data.batch import Batch
 from vaekit.models.vae import VAE
 from vaekit.objectives.base import Loss, Objective
 from vaekit.schedules import advance, annealed_values
+from vaekit.training.guard import Guard
 from vaekit.training.history import History, Row
 from vaekit.training.players import Player
 
@@ -27,6 +28,7 @@ class Progress:
         steps_per_epoch: Steps in an epoch.
         history: What has been measured.
         loss: Of the last batch, on the device.
+        guard: Which steps had to be left out.
     """
 
     step: int
@@ -34,6 +36,7 @@ class Progress:
     steps_per_epoch: int
     history: History
     loss: Loss | None = None
+    guard: Guard | None = None
 
     @property
     def epoch(self) -> int:
@@ -69,11 +72,12 @@ def fit(
     start: int = 0,
     history: History | None = None,
     callbacks: Sequence[Callback] = (),
+    skip_limit: int = 10,
 ) -> History:
     """Train.
 
     At each step the clock moves, the model is traced once, every active player backpropagates its own loss into its own
-    parameters, and then all of them step.
+    parameters, and then all of them step. A step whose loss or gradient is not finite moves nothing and is counted.
 
     Arguments:
         model: On the device of the batches.
@@ -86,12 +90,17 @@ def fit(
         start: Steps already done.
         history: Of those steps.
         callbacks: Called in their order.
+        skip_limit: Steps in a row that may be left out because they are not finite.
 
     Returns:
         The history, with a row for each epoch.
+
+    Raises:
+        TrainingError: After `skip_limit` such steps in a row.
     """
     history = History() if history is None else history
-    progress = Progress(start, steps, steps_per_epoch, history)
+    guard = Guard(model, objective, players, skip_limit)
+    progress = Progress(start, steps, steps_per_epoch, history, guard=guard)
     clocked = nn.ModuleList([model, objective])
     moving = annealed_values(clocked)
     advance(clocked, max(start - 1, 0))  # where the last step left it, also when none is left to do
@@ -102,10 +111,13 @@ def fit(
         for step in range(start, steps):
             for value in moving:
                 value.advance(step)
+            for player in players:
+                player.advance(step)
             batch = stream(step)
-            progress.loss = _move(model, objective, [p for p in players if p.active(step)], batch, samples)
+            active = [player for player in players if player.active(step)]
+            progress.loss, good = _move(model, objective, active, batch, samples, guard, step)
             progress.step = step + 1
-            history.observe(progress.loss, len(batch.x))
+            history.observe(progress.loss, len(batch.x), good)
             _tell(callbacks, progress)
     finally:
         for callback in callbacks:
@@ -113,19 +125,31 @@ def fit(
     return history
 
 
-def _move(model: VAE, objective: Objective, players: Sequence[Player], batch: Batch, samples: int) -> Loss:
+def _move(
+    model: VAE,
+    objective: Objective,
+    players: Sequence[Player],
+    batch: Batch,
+    samples: int,
+    guard: Guard,
+    step: int,
+) -> tuple[Loss, Tensor]:
+    guard.begin()
     trace = model(batch.x, samples, batch.context)
     loss: Loss = objective(trace)
     for player in players:
         player.backward(trace, loss, last=player is players[-1])
+    good = guard.passes(step, trace, loss, batch)
     for player in players:
-        player.step()
+        player.step(good)
     parts = {name: part.detach() for name, part in loss.parts.items()}
-    return Loss(loss.total.detach(), parts, loss.coefficients, loss.roles)  # who watches needs no graph
+    return Loss(loss.total.detach(), parts, loss.coefficients, loss.roles), good  # who watches needs no graph
 
 
 def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:
     if progress.step % progress.steps_per_epoch == 0:
+        if progress.guard is not None:
+            progress.guard.look()
         row = progress.history.close(progress.epoch, progress.step)
         for callback in callbacks:
             callback.epoch(progress, row)

@@ -14,8 +14,12 @@ class Plan:
         batch_size: Examples in a step.
         samples: Posterior draws of each example in a step, K.
         gradient_clip: Largest norm of the gradient; longer ones are shortened to it. None leaves them alone.
+        skip_limit: Steps in a row whose loss or gradient may be infinite or NaN. Such a step moves nothing and is counted; after so
+            many the training stops.
         include_const: Whether the logged training loss keeps the likelihood's constant. The ELBO always has it.
-        checkpoint_seconds: Longest time between two checkpoints, and so the most work that a kill can cost.
+        checkpoint_seconds: Longest time between two checkpoints, and so the most work that a kill can cost. Where writing one
+            takes a second or more, the next follows after 19 times as long at the earliest, so that a twentieth of the time at most
+            goes into them.
         keep_checkpoints: How many of the newest checkpoints stay, at least 2.
     """
 
@@ -23,6 +27,7 @@ class Plan:
     batch_size: int = 128
     samples: int = 1
     gradient_clip: float | None = None
+    skip_limit: int = 10
     include_const: bool = False
     checkpoint_seconds: float = 30.0
     keep_checkpoints: int = 2
@@ -33,6 +38,7 @@ class Plan:
             "batch_size": 1,
             "samples": 1,
             "keep_checkpoints": 2,
+            "skip_limit": 1,
             "checkpoint_seconds": 0,
         }.items():
             if getattr(self, name) < low:

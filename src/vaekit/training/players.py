@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 
 from vaekit.models.trace import Trace
 from vaekit.objectives.base import Loss
+from vaekit.training.device import on_host
+from vaekit.training.rate import Pace, unmoved
 
 
 def always(step: int) -> bool:
@@ -34,6 +36,7 @@ class Player:
         loss: From the trace and the objective's loss to what is minimised, shape ().
         active: Whether the player moves at a step.
         gradient_clip: Largest norm of its gradient, or None.
+        pace: How the optimizer's learning rate moves; not at all by default.
     """
 
     name: str
@@ -42,6 +45,20 @@ class Player:
     loss: Callable[[Trace, Loss], Tensor] = total
     active: Callable[[int], bool] = always
     gradient_clip: float | None = None
+    pace: Pace = field(default_factory=unmoved)
+
+    def __post_init__(self) -> None:
+        self._base = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def advance(self, step: int) -> None:
+        """Move the learning rate to `step`: a Python number, which a fused step takes as its argument without waiting."""
+        for group, base in zip(self.optimizer.param_groups, self._base, strict=True):
+            group["lr"] = self.pace.rate(base, step)
 
     def backward(self, trace: Trace, loss: Loss, *, last: bool = True) -> None:
         """Gradients of this player's loss with respect to its own parameters, and to nothing else.
@@ -56,14 +73,27 @@ class Player:
         value = self.loss(trace, loss)
         value.backward(inputs=list(self.parameters), retain_graph=not last)  # type: ignore[no-untyped-call]
 
-    def step(self) -> None:
-        """Move."""
+    def step(self, good: Tensor | None = None) -> None:
+        """Move, unless `good`, shape (), is 0: then parameters and optimizer stay as they are.
+
+        A fused optimizer reads it on its own device, so that the host need not wait for the number.
+        """
+        if good is not None and not on_host(good) and self.optimizer.defaults.get("fused"):
+            self.optimizer.found_inf, self.optimizer.grad_scale = 1.0 - good, None  # type: ignore[attr-defined]
+        elif good is not None and not bool(good):
+            return
         if self.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
         self.optimizer.step()
 
 
-def sole_player(modules: nn.Module, optimizer: Callable[..., Optimizer], gradient_clip: float | None = None) -> Player:
+def sole_player(
+    modules: nn.Module,
+    optimizer: Callable[..., Optimizer],
+    gradient_clip: float | None = None,
+    pace: Pace | None = None,
+) -> Player:
     """The player of an ordinary training: every parameter below `modules`, moved by the whole objective."""
     parameters = [parameter for parameter in modules.parameters() if parameter.requires_grad]
-    return Player("model", parameters, optimizer(parameters), gradient_clip=gradient_clip)
+    pace = unmoved() if pace is None else pace
+    return Player("model", parameters, optimizer(parameters), gradient_clip=gradient_clip, pace=pace)

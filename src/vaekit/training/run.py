@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -12,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from vaekit._version import __version__
 from vaekit.errors import RunError
-from vaekit.files import held, is_folder_name, remove_drafts, write_atomically
+from vaekit.files import as_json, held, is_folder_name, remove_drafts, write_atomically
 from vaekit.training.history import Row
+from vaekit.training.tensors import TensorFile, packed
 
 _LARGEST_CONFIG, _DEEPEST_CONFIG = 1 << 16, 32
 _SECTIONS = (
@@ -80,6 +80,11 @@ class RunFolder:
         """Where the pictures of the animation are."""
         return self.path / "frames"
 
+    @property
+    def spare(self) -> Path:
+        """Where this process may keep the best weights while it trains; `clean` removes what a kill left there."""
+        return self.path / f".best.safetensors.{os.getpid()}-0.draft"
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Within this context no other process can train in this folder.
@@ -112,6 +117,10 @@ class RunFolder:
         """Replace `metrics.json`."""
         self._write_json("metrics.json", metrics)
 
+    def write_restore(self, state: Mapping[str, Any]) -> None:
+        """Write `columns.json`: how what the model puts out becomes what the user gave."""
+        self._write_json("columns.json", state)
+
     def metrics(self) -> dict[str, Any]:
         """What the last evaluation found; empty before it."""
         return self._read_json("metrics.json")
@@ -119,7 +128,7 @@ class RunFolder:
     def append_row(self, row: Row) -> None:
         """Add a row to `metrics.jsonl`."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(as_json(row) + "\n")
 
     def sync_rows(self) -> None:
         """Wait until the rows are on the disk."""
@@ -143,7 +152,7 @@ class RunFolder:
 
     def keep_rows(self, rows: list[Row]) -> None:
         """Make `metrics.jsonl` those rows: what was logged after the checkpoint will be logged again."""
-        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+        write_atomically(self.path / "metrics.jsonl", "".join(as_json(row) + "\n" for row in rows).encode())
 
     def log(self, line: str) -> None:
         """Add a line to `train.log`, with the time."""
@@ -153,11 +162,10 @@ class RunFolder:
 
     def write_model(self, weights: Mapping[str, Tensor]) -> None:
         """Replace `model.safetensors`."""
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        write_atomically(self.path / "model.safetensors", save_tensors(plain, {"vaekit": __version__}))
+        write_atomically(self.path / "model.safetensors", packed(weights, {"vaekit": __version__}))
 
-    def model(self) -> dict[str, Tensor]:
-        """The weights of the finished training.
+    def model(self) -> Mapping[str, Tensor]:
+        """The weights of the finished training, each read when it is asked for.
 
         Raises:
             RunError: If the training has not finished, or the file is damaged.
@@ -167,9 +175,14 @@ class RunFolder:
             command = shlex.join(["vaekit", "resume", str(self.path)])
             raise RunError(f"The training in {self.path} has not finished. Go on with: {command}")
         try:
-            return load_tensors(file.read_bytes())
+            return TensorFile(file)
         except Exception as error:  # safetensors raises its own class, which is not public
             raise RunError(f"{file} is damaged: {error}.") from error
+
+    def model_fingerprint(self) -> str:
+        """SHA-256 of `model.safetensors`: what was made from the weights can say from which."""
+        with (self.path / "model.safetensors").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def clean(self) -> None:
         """Remove what interrupted writes left behind."""
@@ -186,7 +199,7 @@ class RunFolder:
             raise RunError(f"{file} is damaged: {error}.") from error
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        write_atomically(self.path / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        write_atomically(self.path / name, (as_json(content, indent=2) + "\n").encode())
 
 
 def read_config(file: Path) -> dict[str, Any]:

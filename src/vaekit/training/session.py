@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaekit._version import __version__
 from vaekit.data.stream import Stream
 from vaekit.errors import CheckpointError, RunError, TrainingError
 from vaekit.models.vae import VAE
+from vaekit.networks.linear import Linear
 from vaekit.objectives.base import Objective
 from vaekit.training.checkpoint import Checkpoint
 from vaekit.training.device import Generators
 from vaekit.training.history import History, Row
 from vaekit.training.players import Player
+from vaekit.training.tensors import spill
 
 # what may change between a stop and a resume: it leaves the weights alone, or is guarded by the data's own fingerprint
 _FREE = frozenset(
     {
-        "device", "name", "output_dir", "evaluation", "data.path", "training.checkpoint_seconds", "training.keep_checkpoints",
+        "device", "name", "output_dir", "evaluation", "tracking", "data.path", "training.checkpoint_seconds",
+        "training.keep_checkpoints",
     }
 )  # fmt: skip
 _MOST_THREADS = 1024
@@ -37,18 +41,34 @@ class Best:
         score: That score, nats per example, higher is better.
         epoch: Epochs done when it was measured, 0 before the first.
         weights: A copy of the model's state.
+        file: Where that copy is kept, or None for memory.
     """
 
     score: float = -float("inf")
     epoch: int = 0
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    file: Path | None = None
+
+    def keep_in(self, file: Path) -> None:
+        """Keep the weights in a file from now on, in the place of memory."""
+        self.file = file
+        if self.epoch:
+            self.weights = spill(file, self.weights)
 
     def consider(self, score: float, epoch: int, model: VAE) -> bool:
-        """Keep the model's present weights if `score` is higher; says whether it was."""
+        """Keep the model's present weights if `score` is higher; says whether it was.
+
+        Raises:
+            CheckpointError: If the file for them cannot be written.
+        """
         if not score > self.score:
             return False
         self.score, self.epoch = score, epoch
-        self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        state = model.state_dict()
+        if self.file is None:
+            self.weights = {name: tensor.detach().clone() for name, tensor in state.items()}
+        else:
+            self.weights = spill(self.file, state)
         return True
 
 
@@ -83,7 +103,7 @@ class Session:
             TrainingError: If a weight is not finite: a loss can still be when the step after it has spoiled the weights.
         """
         for name, weight in self.model.state_dict().items():
-            if not bool(weight.isfinite().all()):
+            if not _finite(weight):
                 raise TrainingError(
                     f"The weights {name!r} are no longer finite after step {step:,}. Lower optimizer.lr, or clip with "
                     "training.gradient_clip=1."
@@ -103,6 +123,7 @@ class Session:
             "config": self.config,
             "threads": self.threads,
             "optimizers": hyper,
+            "paces": {player.name: player.pace.state() for player in self.players},
             "history": self.history.state(),
             "best": {"score": self.best.score if self.best.epoch else None, "epoch": self.best.epoch},
         }
@@ -126,6 +147,16 @@ class Session:
                 f"{type(error).__name__}: {' '.join(str(error).split())[:200]}."
             ) from error
 
+    def release(self) -> None:
+        """Give back what only further steps need: gradients, the memory kept for them, and the states of the optimizers."""
+        for player in self.players:
+            player.optimizer.state.clear()
+            for parameter in player.parameters:
+                parameter.grad = None
+        for module in nn.ModuleList([self.model, self.objective]).modules():
+            if isinstance(module, Linear):
+                module.forget()
+
     def _refuse_changes(self, state: Mapping[str, Any]) -> None:
         changes = list(_changes(state["config"], json.loads(json.dumps(self.config))))
         if changes:
@@ -148,14 +179,20 @@ class Session:
             player.optimizer.load_state_dict(
                 _joined(player.name, tensors["optimizer"], state["optimizers"][player.name])
             )
+            # absent before version 0.2, when no rate moved
+            player.pace.load(state.get("paces", {}).get(player.name, {}))
         self.generators.load(tensors["generators"])
         self.history.load(state["history"], read_rows(state["history"]["rows"]), device)
         score, epoch = state["best"]["score"], state["best"]["epoch"]
-        weights = {name: tensor.to(device) for name, tensor in tensors["best"].items()}
-        self.best = Best(-float("inf") if score is None else score, epoch, weights)
+        self.best = Best(-float("inf") if score is None else score, epoch, tensors["best"] if epoch else {})
         self.step, self.threads = checkpoint.step, int(state["threads"])
         if not 1 <= self.threads <= _MOST_THREADS:
             raise ValueError(f"threads is {self.threads}")
+
+
+def _finite(weight: Tensor) -> bool:
+    # the two extremes tell it without a copy, which isfinite() would make several of
+    return weight.numel() == 0 or all(bool(extreme.isfinite()) for extreme in weight.aminmax())
 
 
 def _changes(saved: Any, present: Any, where: str = "") -> Iterator[str]:
