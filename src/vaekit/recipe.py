@@ -22,6 +22,7 @@ from vaekit.evaluation.codebook import codebook_numbers, codes
 from vaekit.evaluation.passes import Plan as EvaluationPlan
 from vaekit.evaluation.passes import batches, measuring
 from vaekit.evaluation.rate_distortion import bound_terms
+from vaekit.likelihoods import Columns
 from vaekit.likelihoods.base import DataRange
 from vaekit.models.vae import VAE
 from vaekit.networks import Network
@@ -232,6 +233,12 @@ def _check(config: Mapping[str, Any], dataset: Dataset, model: VAE) -> None:
         raise ConfigError(
             f"{config['likelihood']['kind']} takes the levels of a category for values of their own, of which any number may be 1: "
             "write likelihood=columns."
+        )
+    # the loss of an autoencoder is no density to begin with
+    if dataset.columns and any(dataset.columns) and model.bounded and not isinstance(model.likelihood, Columns):
+        raise ConfigError(
+            f"{config['likelihood']['kind']} would be a density of levels of a category, and of whether a number is missing: write "
+            "likelihood=columns, or model=table_vae."
         )
     try:
         model.likelihood.check(DataRange(dataset.low, dataset.high, dataset.levels, dataset.remedies, dataset.counts))

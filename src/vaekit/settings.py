@@ -114,8 +114,11 @@ def refuse_sweep(config: DictConfig) -> None:
 def _is_elbo(objective: Mapping[str, Any]) -> bool:
     """Whether an objective is reconstruction + beta x KL, both of them sums."""
     terms, weights, reduction = (objective.get(name) or {} for name in ("terms", "weights", "reduction"))
+    kinds = {name: (term or {}).get("kind") for name, term in terms.items()}
     return (
-        (terms.get("recon") or {}).get("kind") == "objectives.Reconstruction"
+        set(kinds) == {"recon", "kl"}
+        and kinds["recon"] == "objectives.Reconstruction"
+        and kinds["kl"] in ("objectives.KL", "objectives.MonteCarloKL")
         and weights.get("recon", 1.0) == 1.0
         and weights.get("kl") == "${beta}"
         and reduction.get("kind", "objectives.SumReduction") == "objectives.SumReduction"

@@ -287,6 +287,11 @@ def test_draws_go_on_where_more_are_asked_for(sweep: Any) -> None:
 
 MISTAKES = {
     "nothing to vary": ("latent_dim=2", "There is nothing to vary: give a key several values"),
+    "tracking": (
+        "tracking=none,mlflow",
+        "tracking changes nothing about a model, so it cannot vary: give it one value",
+    ),
+    "devices": ("latent_dim=2,3 --device cpu,cuda", "--device changes nothing about a model"),
     "key": ("latent_dmi=2,3", "closest: latent_dim"),
     "choice": ("model=mlp,cnm", "there is no model 'cnm'; closest: cnn"),
     "flag": ("--latent-dmi 2,3", "there is no flag --latent-dmi"),

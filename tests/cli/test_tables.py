@@ -196,7 +196,11 @@ def test_other_codes_and_priors_take_tables_too(path: Path, vaekit: Any, tmp_pat
     ("likelihood", "message"),
     [
         ("bernoulli", r"likelihoods\.Bernoulli takes the levels of a category.*write likelihood=columns"),
-        ("continuous_bernoulli", r"values in \[0, 1\].*Write likelihood=columns"),
+        (
+            "continuous_bernoulli",
+            r"would be a density of levels of a category.*write likelihood=columns, or model=table_vae",
+        ),
+        ("normal", r"likelihoods\.Normal would be a density of levels of a category"),
     ],
 )
 def test_a_likelihood_that_does_not_fit_tables_is_refused(path: Path, likelihood: str, message: str) -> None:

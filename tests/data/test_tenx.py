@@ -190,6 +190,19 @@ def test_an_archive_may_have_names_and_columns(tmp_path):
     assert data.cells(tmp_path / "a.npz", labels="kind").class_names == ("B", "T")
 
 
+def test_one_long_barcode_cannot_fill_the_memory(tmp_path):
+    """NumPy gives each text the room of the longest."""
+    matrix = "%%MatrixMarket matrix coordinate integer general\n1 2000 1\n1 1 1\n"
+    for name, content in {
+        "matrix.mtx": matrix,
+        "genes.tsv": "g\tG\n",
+        "barcodes.tsv": "\n".join(["A" * 100_000, *map(str, range(1999))]) + "\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(DataFormatError, match=r"its list has 2,000 texts of up to 100,000 characters"):
+        read_cells(tmp_path)
+
+
 def test_archives_that_will_not_do(tmp_path):
     from scipy import sparse
 

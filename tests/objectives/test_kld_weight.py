@@ -111,6 +111,8 @@ REFUSED = {
     "objective=reconstruction": OTHER,
     "objective=capacity": OTHER,
     "objective=geco objective.terms.recon.tolerance=3": OTHER,
+    "objective.terms.kl={kind: objectives.FreeBits, term: {kind: objectives.KL}}": OTHER,
+    "objective.terms.own={kind: objectives.LatentL2}": OTHER,
     "beta=4": "beta=4 and kld_weight=0.1 both weigh the KL: leave one out; kld_weight=null takes back that of a model",
     "beta=1": "beta=1 and kld_weight=0.1 both weigh the KL",
     "model=beta_vae": "beta=4.0 and kld_weight=0.1 both weigh the KL",

@@ -15,8 +15,9 @@ from vaekit.report.comparison import Cell, Column, Group, Line, best_first
 
 SPLITS = ("validation", "test", "ood")
 
-# what must be the same of two runs for a number to compare: nothing, what the model sees, or that and whether it is a density
-_ANY, _SPACE, _BOUND = (), ("space",), ("space", "discrete")
+# what must be the same of two runs for a number to compare: nothing, what the model sees, that and whether it is a density, or
+# these and a scale that was given and not found: without the KL beside it, the nats of an error say which scale it was
+_ANY, _SPACE, _BOUND, _ERROR = (), ("space",), ("space", "discrete"), ("space", "discrete", "scale")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "elbo": Kind("ELBO", "nats", True, _BOUND),
-    "reconstruction": Kind("Reconstruction", "nats", False, _BOUND),
+    "reconstruction": Kind("Reconstruction", "nats", False, _ERROR),
     "kl": Kind("KL", "nats"),
     "active_units": Kind("Active units"),
     "counts_nll": Kind("NLL of counts", "nats", False),
@@ -63,6 +64,8 @@ _ORDER = (
 _WHY = {
     _SPACE: "the models see the data differently ({}), and the number is in the unit of what they see",
     _BOUND: "of densities and of probabilities, or of data seen differently ({}), nats do not compare",
+    _ERROR: "of densities and of probabilities, of data seen differently, or under different scales that were given ({}), nats of "
+    "an error do not compare",
 }
 
 
@@ -149,17 +152,30 @@ def _value(run: Measured, split: str, name: str) -> float:
 
 
 def _apart(runs: Sequence[Measured], kind: Kind) -> str:
-    found = {tuple(run.facts[need] for need in kind.needs): run for run in runs}
+    found = {tuple(_fact(run, need) for need in kind.needs): run for run in runs}
     if len(found) < 2:
         return ""
     return _WHY[kind.needs].format(", ".join(sorted({_seen(run, kind) for run in found.values()})))
+
+
+def _fact(run: Measured, need: str) -> Any:
+    return _given_scale(run) if need == "scale" else run.facts[need]
+
+
+def _given_scale(run: Measured) -> float | None:
+    """The scale of a likelihood that has a given one; None for a learned one, and for likelihoods without."""
+    likelihood = run.config.get("likelihood", {})
+    learned = str(likelihood.get("kind", "")).partition(".")[2].startswith(("Learned", "Optimal"))
+    return None if learned else likelihood.get("scale")
 
 
 def _seen(run: Measured, kind: Kind) -> str:
     space = str(run.facts["space"])
     if "discrete" not in kind.needs:
         return space
-    return f"{'probability' if run.facts['discrete'] else 'density'} of {space}"
+    scale = _given_scale(run) if "scale" in kind.needs else None
+    given = "" if scale is None else f" with scale {scale:.3g}"
+    return f"{'probability' if run.facts['discrete'] else 'density'} of {space}{given}"
 
 
 def _cell(run: Measured, column: Column) -> Cell:

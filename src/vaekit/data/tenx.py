@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from vaekit.data.errors import DataFormatError
+from vaekit.data.hdf5 import must_fit
 from vaekit.data.matrix import Cells, canonical, unique
 
 _NAMES = 64 * 2**20  # bytes of a list of names, unpacked
@@ -49,6 +50,7 @@ def tenx_of(files: Mapping[str, Path]) -> Cells:
     """The cells of three files: `matrix`, `genes` and `barcodes`."""
     genes = [line.split("\t") for line in _lines(files["genes"])]
     barcodes = [line.split("\t")[0] for line in _lines(files["barcodes"])]
+    must_fit(len(barcodes), max(map(len, barcodes), default=0), files["barcodes"], "its list")
     matrix = read_matrix_market(files["matrix"], (len(genes), len(barcodes))).T
     symbols = unique([fields[1] if len(fields) > 1 else fields[0] for fields in genes])
     cells = Cells(canonical(matrix), symbols, {"index": np.array(barcodes, dtype=np.str_)})

@@ -31,7 +31,7 @@ def check_counts(values: DataRange, name: str) -> None:
         remedy = f"{values.remedies['counts']}, or " if "counts" in values.remedies else ""
         raise ValueError(
             f"The {name} likelihood expects counts, received values in [{values.low:.4g}, {values.high:.4g}] that are none, or "
-            f"none any more. Write {remedy}likelihood=normal."
+            f"none any more. Write {remedy}model=vae, or likelihood=normal with a network that is not for counts."
         )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from vaekit.sweep.axes import Axis
 
-# what may differ between machines and between two starts of one sweep
-_FREE = ("name", "output_dir", "device", "sweep", "tracking")
+# what changes nothing about a model, and may differ between machines and between two starts of one sweep
+BESIDE = ("name", "output_dir", "device", "sweep", "tracking")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Definition:
 
     def as_json(self) -> str:
         """The same text for the same sweep."""
-        config = {name: value for name, value in self.config.items() if name not in _FREE}
+        config = {name: value for name, value in self.config.items() if name not in BESIDE}
         if isinstance(config.get("data"), Mapping):
             config["data"] = {name: value for name, value in config["data"].items() if name != "path"}
         content = {

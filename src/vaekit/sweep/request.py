@@ -15,7 +15,7 @@ from vaekit.errors import ConfigError, closest
 from vaekit.files import is_folder_name
 from vaekit.recipe import make_session, open_data, resolved, seed_of
 from vaekit.sweep.axes import Axis, Choices, axes_of, axis_of
-from vaekit.sweep.definition import Definition
+from vaekit.sweep.definition import BESIDE, Definition
 from vaekit.sweep.metric import Metric
 from vaekit.training.device import select
 
@@ -127,6 +127,10 @@ def requested(arguments: Sequence[str], translate: Translate, config_dir: Path |
     if of_file:
         config = _composed(own, [*of_file, *axes.values()], translate, config_dir, folders)
     together = (*of_file, *axes.values())
+    for axis in together:
+        beside = {_key(text).partition(".")[0] for text in translate(f"{axis.key}={axis.first}")} & set(BESIDE)
+        if beside:
+            raise ConfigError(f"{axis.key} changes nothing about a model, so it cannot vary: give it one value.")
     if not together:
         raise ConfigError(
             "There is nothing to vary: give a key several values, such as latent_dim=2,4 or optimizer.lr=log(1e-4,1e-2), or an "

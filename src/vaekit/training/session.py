@@ -63,12 +63,12 @@ class Best:
         """
         if not score > self.score:
             return False
-        self.score, self.epoch = score, epoch
         state = model.state_dict()
         if self.file is None:
             self.weights = {name: tensor.detach().clone() for name, tensor in state.items()}
         else:
             self.weights = spill(self.file, state)
+        self.score, self.epoch = score, epoch
         return True
 
 
