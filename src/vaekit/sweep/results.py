@@ -12,6 +12,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from vaekit.files import as_json, write_atomically
+from vaekit.report.comparison import neutral
 from vaekit.sweep.store import PATIENCE, Store, place, settings_of
 
 FINISHED, FAILED, PRUNED, RUNNING = "finished", "failed", "pruned", "running"
@@ -111,8 +112,8 @@ def _csv(found: Sequence[Result], keys: Sequence[str]) -> str:
     table.writerow([*names[:3], *keys, *names[3:]])
     for result in found:
         entries: dict[str, Any] = vars(result)
-        row = ["" if entries[name] is None else entries[name] for name in names]
-        table.writerow([*row[:3], *(result.settings[key] for key in keys), *row[3:]])
+        row = ["" if entries[name] is None else neutral(str(entries[name])) for name in names]
+        table.writerow([*row[:3], *(neutral(result.settings[key]) for key in keys), *row[3:]])
     return file.getvalue()
 
 
