@@ -32,13 +32,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("piece", [512, 32, 35], ids=["at once", "in pieces", "in equal pieces"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("lead", [(N,), (2, N // 2)], ids=["rows", "samples and rows"])
 def test_value_and_gradients_are_those_of_the_dense_product(
-    lead: tuple[int, ...], bias: bool, piece: int, calls: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    lead: tuple[int, ...], bias: bool, calls: list[Tensor]
 ) -> None:
-    monkeypatch.setattr(sparse, "_PIECE", piece)
     layer, x = Linear(I, O, bias=bias), counts().view(*lead, I)
     weighting = torch.randn(*lead, O)
     out = layer(x)

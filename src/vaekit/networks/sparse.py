@@ -29,8 +29,6 @@ _ROWS_OF_A_COLUMN = 128
 # oneDNN makes a program for each shape and keeps it: a number of columns of its own for each batch would scatter a thousand of
 # them over the heap, which then grows by hundreds of MiB
 _BLOCK = 512
-# outputs at a time: the gathered columns of so many are held beside the weight, a quarter of all for a layer of width 2,048
-_PIECE = 512
 
 
 def columns_in_use(x: Tensor, weight: Tensor) -> Tensor | None:
@@ -68,28 +66,23 @@ class InUse(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, columns: Tensor, weight: Tensor, bias: Tensor | None, product: Product, memory: Reused
     ) -> Tensor:
-        """One gather of x, and for each piece of the outputs one of the weight and one product."""
+        """One gather of x, one of the weight, one product."""
         used = x.index_select(1, columns)
         ctx.save_for_backward(used, columns)
         ctx.shape, ctx.product, ctx.memory = weight.shape, product, memory
-        pieces = torch.split(weight, _PIECE)
-        biases = [None] * len(pieces) if bias is None else torch.split(bias, _PIECE)
-        products = [product(used, w.index_select(1, columns), b) for w, b in zip(pieces, biases, strict=True)]
-        return products[0] if len(products) == 1 else torch.cat(products, 1)
+        return product(used, weight.index_select(1, columns), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """One product for each piece of the outputs, put into its place."""
+        """One product, put into its place."""
         (gradient,) = gradients
         used, columns = ctx.saved_tensors
         _, _, needs_weight, needs_bias, _, _ = ctx.needs_input_grad
         whole = None
-        if needs_weight and torch.is_grad_enabled():  # to be differentiated again
+        if needs_weight:
             part = ctx.product(gradient.t(), used.t(), None)
-            whole = gradient.new_zeros(ctx.shape).index_copy(1, columns, part)
-        elif needs_weight:
-            whole = gradient.new_empty(ctx.shape) if ctx.shape.numel() < LARGE else ctx.memory(ctx.shape, gradient)
+            again = ctx.shape.numel() < LARGE or torch.is_grad_enabled()
+            whole = gradient.new_empty(ctx.shape) if again else ctx.memory(ctx.shape, gradient)
             # in place, so that there is one matrix of the weight's size and no second
-            for rows, own in zip(torch.split(whole.zero_(), _PIECE), torch.split(gradient, _PIECE, 1), strict=True):
-                rows.index_copy_(1, columns, ctx.product(own.t(), used.t(), None))
+            whole = whole.zero_().index_copy_(1, columns, part)
         return None, None, whole, gradient.sum(0) if needs_bias else None, None, None
