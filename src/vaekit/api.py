@@ -33,6 +33,7 @@ from vaekit.training.callbacks import Checkpoints, Interrupted, Rows, Validation
 from vaekit.training.checkpoint import clean, latest, latest_step, save
 from vaekit.training.device import select, threads
 from vaekit.training.loop import Callback
+from vaekit.training.memory import keep_for
 from vaekit.training.progress import PlainLines
 from vaekit.training.run import RunFolder
 from vaekit.training.session import Session
@@ -134,6 +135,7 @@ def _go_on(
 
     shown: list[Callback] = [PlainLines(folder.log), *([] if progress is None else [progress(say)])]
     _introduce(tell, folder, config, dataset, session)
+    keep_for(sum(parameter.nbytes for parameter in session.model.parameters()))
     run = Run(folder.path, session.generators.device, opened=dataset)
     session.best.keep_in(folder.spare)
     tracking = Tracking(_tracker(config), Tracked(folder.path, config, session.step), tell)

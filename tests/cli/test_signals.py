@@ -134,12 +134,12 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path, forked: Any) -> None:
 
     step = Player.step
 
-    def slow(self: Player) -> None:
+    def slow(self: Player, good: Any) -> None:
         (tmp_path / "stepping").touch()
         end = time.monotonic() + 20
         while time.monotonic() < end:
             time.sleep(0.01)
-        step(self)
+        step(self, good)
 
     Player.step = slow  # type: ignore[method-assign]
     try:

@@ -52,17 +52,17 @@ class History:
         self._sums = values * examples if self._sums is None else self._sums.add_(values, alpha=examples)
         self.examples += examples
 
-    def close(self, epoch: int, step: int) -> Row:
+    def close(self, epoch: int, step: int, cause: object = "") -> Row:
         """The row of an epoch that has ended after `step` steps; the sums start anew.
 
         Raises:
-            TrainingError: If a number is not finite, or every step was left out.
+            TrainingError: If a number is not finite, or every step was left out, for which there may be a `cause` to say.
         """
         means = self.means()
         if not means:
             raise TrainingError(
-                f"All {self._skipped()[0]} steps of epoch {epoch} had to be left out: their loss or gradient was not finite. Lower "
-                "optimizer.lr, clip with training.gradient_clip=1, or take another activation (activation=silu)."
+                f"All {self._skipped()[0]} steps of epoch {epoch} had to be left out: their loss or gradient was not finite. "
+                f"{cause} Lower optimizer.lr, clip with training.gradient_clip=1, or take another activation (activation=silu)."
             )
         row: Row = {"step": step, "epoch": epoch, "examples": self.examples, "train/loss": means.pop("loss")}
         elbo = self._elbo(means)

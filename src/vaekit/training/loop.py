@@ -148,9 +148,9 @@ def _move(
 
 def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:
     if progress.step % progress.steps_per_epoch == 0:
-        if progress.guard is not None:
-            progress.guard.look()
-        row = progress.history.close(progress.epoch, progress.step)
+        assert progress.guard is not None
+        progress.guard.look()
+        row = progress.history.close(progress.epoch, progress.step, progress.guard.last or "")
         for callback in callbacks:
             callback.epoch(progress, row)
     for callback in callbacks:
