@@ -291,7 +291,6 @@ MISTAKES = {
         "tracking=none,mlflow",
         "tracking changes nothing about a model, so it cannot vary: give it one value",
     ),
-    "devices": ("latent_dim=2,3 --device cpu,cuda", "--device changes nothing about a model"),
     "key": ("latent_dmi=2,3", "closest: latent_dim"),
     "choice": ("model=mlp,cnm", "there is no model 'cnm'; closest: cnn"),
     "flag": ("--latent-dmi 2,3", "there is no flag --latent-dmi"),

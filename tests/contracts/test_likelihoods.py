@@ -85,10 +85,14 @@ def test_what_is_no_count_is_refused_with_a_remedy(likelihood: Any) -> None:
     part = likelihood.make((2,))
     remedies = {"counts": "expression=counts", "logarithm": "expression=log1p"}
     for low, high in [(0.0, 7.5), (-3.0, 10.0), (0.0, 1.0), (0.0, 255.0)]:
-        with pytest.raises(ValueError, match=r"counts.*Write expression=counts, or likelihood=normal\.$") as caught:
+        with pytest.raises(
+            ValueError, match=r"counts.*Write expression=counts, or model=vae, or likelihood=normal"
+        ) as caught:
             part.check(DataRange(low, high, remedies=remedies))
         assert f"[{low:.4g}, {high:.4g}]" in str(caught.value)
-        with pytest.raises(ValueError, match=r"Write likelihood=normal\.$"):
+        with pytest.raises(
+            ValueError, match=r"Write model=vae, or likelihood=normal with a network that is not for counts\.$"
+        ):
             part.check(DataRange(low, high))
 
 

@@ -64,8 +64,7 @@ _ORDER = (
 _WHY = {
     _SPACE: "the models see the data differently ({}), and the number is in the unit of what they see",
     _BOUND: "of densities and of probabilities, or of data seen differently ({}), nats do not compare",
-    _ERROR: "of densities and of probabilities, of data seen differently, or under different scales that were given ({}), nats of "
-    "an error do not compare",
+    _ERROR: "under different scales that were given and not found ({}), nats of an error do not compare",
 }
 
 
@@ -152,10 +151,11 @@ def _value(run: Measured, split: str, name: str) -> float:
 
 
 def _apart(runs: Sequence[Measured], kind: Kind) -> str:
-    found = {tuple(_fact(run, need) for need in kind.needs): run for run in runs}
-    if len(found) < 2:
-        return ""
-    return _WHY[kind.needs].format(", ".join(sorted({_seen(run, kind) for run in found.values()})))
+    for needs in (_BOUND, _ERROR) if kind.needs == _ERROR else (kind.needs,):
+        found = {tuple(_fact(run, need) for need in needs): run for run in runs}
+        if len(found) > 1:
+            return _WHY[needs].format(", ".join(sorted({_seen(run, needs) for run in found.values()})))
+    return ""
 
 
 def _fact(run: Measured, need: str) -> Any:
@@ -169,11 +169,11 @@ def _given_scale(run: Measured) -> float | None:
     return None if learned else likelihood.get("scale")
 
 
-def _seen(run: Measured, kind: Kind) -> str:
+def _seen(run: Measured, needs: tuple[str, ...]) -> str:
     space = str(run.facts["space"])
-    if "discrete" not in kind.needs:
+    if "discrete" not in needs:
         return space
-    scale = _given_scale(run) if "scale" in kind.needs else None
+    scale = _given_scale(run) if "scale" in needs else None
     given = "" if scale is None else f" with scale {scale:.3g}"
     return f"{'probability' if run.facts['discrete'] else 'density'} of {space}{given}"
 
