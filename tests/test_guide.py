@@ -50,7 +50,7 @@ TRACKERS = {"tracking=tensorboard": "tensorboard", "tracking=wandb": "wandb", "t
 
 
 def reduced(words: list[str]) -> list[str]:
-    return [*words, *next((extra for having, extra in REDUCTIONS if having <= {*words}), ())]
+    return [*words, *next((extra for having, extra in REDUCTIONS if words[1] in having and having <= {*words}), ())]
 
 
 def lines(block: str) -> list[list[str]]:
