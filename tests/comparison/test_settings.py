@@ -39,6 +39,12 @@ def test_two_settings_that_differ_together_are_both_named() -> None:
     assert rows == [("2", "0.001"), ("4", "0.01")]
 
 
+def test_the_weight_of_a_kl_is_not_shown_where_there_is_none() -> None:
+    weighed = {"kind": "objectives.Objective", "weights": {"kl": 4.0}}
+    names, rows = differing([config(beta=4.0, objective=weighed), config(objective={"kind": "objectives.Objective"})])
+    assert [dict(zip(names, row, strict=True))["beta"] for row in rows] == ["4", "–"]
+
+
 def test_a_list_follows_only_where_it_is_the_root_key_that_differs() -> None:
     wide = config(hidden_dim=16, network__encoder__hidden_dims=[16, 16])
     assert differing([config(), wide])[0] == ("hidden_dim",)

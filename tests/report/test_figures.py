@@ -232,3 +232,19 @@ def test_an_outlier_does_not_squash_the_others_and_is_told(count, drawn, tmp_pat
     latent_space(points, None, [], ("a", "b"), tmp_path / "x.png")
     assert drawn[0].axes[0].get_xlim()[1] < 15
     assert drawn[0].axes[0].get_title("left").endswith("examples; 1 outside of the picture")
+
+
+def test_more_features_than_lines_can_show_are_points_over_their_originals(tmp_path):
+    """A reconstruction of twice the value lies above the diagonal, and nothing of it below."""
+    originals = np.linspace(0, 1, 2000)[None].repeat(2, 0)
+    reconstructions(originals, originals * 2, tmp_path / "points.png")
+    reconstructions(originals, originals, tmp_path / "same.png")
+    reconstructions(originals[:, :300], originals[:, :300], tmp_path / "lines.png")
+
+    def coloured(name: str) -> np.ndarray:
+        pixels = np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int)[150:]  # below the legend
+        return np.argwhere((pixels[..., 0] > 180) & (pixels[..., 2] < 60))
+
+    assert len(coloured("points.png")) > 0.2 * len(coloured("same.png")) > 0
+    # steeper: as high, over as many columns
+    assert np.ptp(coloured("points.png")[:, 0]) > 100

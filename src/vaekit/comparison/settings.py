@@ -28,12 +28,13 @@ def differing(configs: Sequence[Config]) -> tuple[tuple[str, ...], list[tuple[st
 
     A setting that follows from another is not named: the shape of a posterior from `latent_dim`; of a part of another kind, what
     only that kind has; and where models are told apart by their names, what is the same for all runs of a model, but for the size
-    of the latent, the weight of the KL and the seed. A setting that a run does not have is "–".
+    of the latent, the weight of the KL and the seed. A setting that a run does not have is "–", and so is the weight of a KL that
+    its objective does not have.
 
     Arguments:
         configs: Resolved.
     """
-    flat = [dict(_leaves({name: value for name, value in config.items() if name not in _FREE})) for config in configs]
+    flat = [dict(_leaves({name: config[name] for name in config if _counts(name, config)})) for config in configs]
     models = _models(configs)
     if models is not None:
         flat = [{"model": model, **leaves} for model, leaves in zip(models, flat, strict=True)]
@@ -53,6 +54,13 @@ def differing(configs: Sequence[Config]) -> tuple[tuple[str, ...], list[tuple[st
 
 # what people choose beside a model, even where each model of a comparison has its own
 _CHOSEN = ("model", "latent_dim", "beta", "kld_weight", "seed")
+
+
+def _counts(name: str, config: Config) -> bool:
+    """Whether a root key says something of the run: the weight of the KL does not where the objective has none."""
+    objective = config.get("objective")
+    weightless = isinstance(objective, Mapping) and "kl" not in (objective.get("weights") or {})
+    return name not in _FREE and not (weightless and name in ("beta", "kld_weight"))
 
 
 def _models(configs: Sequence[Config]) -> list[str] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 _KNOWN = {
     "reconstructions": (
         "Reconstructions",
-        "Examples, and below each what the model makes of its code. What differs, the code does not carry.",
+        "Examples, and what the model makes of the code of each. What differs, the code does not carry.",
     ),
     "generated_samples": ("Generated samples", "Decoded draws from the prior: what the model believes the data to be."),
     "class_samples": (

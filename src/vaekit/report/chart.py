@@ -10,6 +10,7 @@ from vaekit.report.markup import Markup, element, joined
 
 WIDTH, HEIGHT = 350, 244
 LEFT, TOP, RIGHT, BOTTOM = 46, 42, 340, 200
+LONGEST = 5  # characters of a number that fit beside the axis; longer ones are set narrower
 HOVERED = 120  # points of a curve that answer to the pointer
 
 
@@ -73,7 +74,9 @@ def _grid(scale: _Scale) -> Iterator[Markup]:
     for value in scale.values():
         y = scale.y(value)
         yield element("line", x1=str(LEFT), x2=str(RIGHT), y1=f"{y:.1f}", y2=f"{y:.1f}", class_="chart-grid")
-        yield _text(LEFT - 7, y + 4, f"{value:.6g}", class_="chart-tick", text_anchor="end")
+        label = f"{value:.6g}"
+        narrow = {} if len(label) <= LONGEST else {"textLength": str(LEFT - 9), "lengthAdjust": "spacingAndGlyphs"}
+        yield _text(LEFT - 7, y + 4, label, class_="chart-tick", text_anchor="end", **narrow)
     for time in scale.times():
         yield _text(scale.x(time), BOTTOM + 17, f"{time:g}", class_="chart-tick", text_anchor="middle")
 

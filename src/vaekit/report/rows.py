@@ -1,4 +1,4 @@
-"""Pictures of tables: examples as lines over the features, samples as a heat map."""
+"""Pictures of tables: examples as lines over the features, or as points where these are too many, samples as a heat map."""
 
 # N examples, F features
 
@@ -16,6 +16,7 @@ from vaekit.report.style import INK, MUTED, TRAIN, VALIDATION, legible, new_figu
 from vaekit.report.tiles import Array
 
 NAMED = 40  # with more features than this their names would overlap
+CROWDED = 300  # and with more than this lines over them would be one dark bar
 
 _DIVERGING = LinearSegmentedColormap.from_list("blue-paper-vermilion", [TRAIN, "#f5f5f2", VALIDATION])
 _WALK = LinearSegmentedColormap.from_list("blue-grey-vermilion", [TRAIN, "#b8bdc7", VALIDATION])
@@ -23,7 +24,10 @@ _SEQUENTIAL = LinearSegmentedColormap.from_list("paper-blue", ["#f5f5f2", "#7fb2
 
 
 def lines(originals: Array, decoded: Array, path: Path, caption: str, features: Sequence[str]) -> None:
-    """Draw each example (N, F) as a small plot: dark the original, vermilion the reconstruction."""
+    """Draw each example (N, F) as a small plot: dark the original, vermilion the reconstruction.
+
+    Of more features than lines can show, each is a point: its reconstruction over its original, which is the line.
+    """
     count = len(originals)
     columns = min(4, count)
     rows = math.ceil(count / columns)
@@ -37,11 +41,19 @@ def lines(originals: Array, decoded: Array, path: Path, caption: str, features: 
     grid.update(hspace=0.3, wspace=0.24)
     for index in range(count):
         axes = figure.add_subplot(grid[index // columns, index % columns])
-        _example(axes, _finite(originals[index]), _finite(decoded[index]))
+        draw = _example if originals.shape[1] <= CROWDED else _cloud
+        draw(axes, _finite(originals[index]), _finite(decoded[index]))
         _name_features(axes, features if named and index + columns >= count else (), originals.shape[1])
     drawn = figure.axes[0].lines[:2]
     figure.legend(
-        drawn, ["original", "reconstruction"], loc="upper right", ncols=2, frameon=False, fontsize=8.5, labelcolor=INK
+        drawn,
+        ["original", "reconstruction"],
+        markerscale=1 if originals.shape[1] <= CROWDED else 3,
+        loc="upper right",
+        ncols=2,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
     )
     write_png(figure, path)
 
@@ -116,6 +128,15 @@ def _example(axes: Axes, original: Array, decoded: Array) -> None:
     marker = "o" if len(original) <= 30 else "None"
     axes.plot(original, color=INK, linewidth=1.6, marker=marker, markersize=3.5)
     axes.plot(decoded, color=VALIDATION, linewidth=1.3, marker=marker, markersize=3)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+
+
+def _cloud(axes: Axes, original: Array, decoded: Array) -> None:
+    tidy(axes)
+    present = original[~np.isnan(original)]
+    ends = (float(present.min()), float(present.max())) if present.size else (0.0, 1.0)
+    axes.plot(ends, ends, color=INK, linewidth=1.0, zorder=3)
+    axes.plot(original, decoded, color=VALIDATION, linestyle="None", marker="o", markersize=1.3, markeredgewidth=0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
 
 
