@@ -49,12 +49,16 @@ def named(
         augmentation: How training images are changed each time they are shown, by a name of yours and in this order.
 
     Raises:
-        ValueError: If the name or the binarisation is unknown, or `path` is given for a set that comes with a library.
+        ValueError: If the name or the binarisation is unknown, another function reads the set, or `path` is given for one that
+            comes with a library.
         DataNotFoundError: If `path` does not exist, or the files are neither found nor to be had.
         DataFormatError: If a file is damaged.
     """
+    read = entry_named(name).read
+    if isinstance(read, str):  # before anything is fetched in vain
+        raise ValueError(f"the data set {name} is {read}")
     entry, files = located(name, path)
-    return admit(entry.name, entry.read(files), Wishes(binarisation, seed, resolution, augmentation))
+    return admit(entry.name, read(files), Wishes(binarisation, seed, resolution, augmentation))
 
 
 def located(name: str, path: str | os.PathLike[str] | None) -> tuple[Entry, Mapping[str, Path]]:

@@ -35,7 +35,8 @@ class Entry:
         mirrors: Addresses of folders that have the files.
         licence: As its makers state it.
         citation: Whom to cite.
-        read: From the files, by published name, to the three splits.
+        read: From the files, by published name, to the three splits; or, for a set that another function reads, what to say to
+            who asks for it here.
         others: Sets of files that serve as well, as they are named elsewhere or unpacked; what is best first.
     """
 
@@ -45,8 +46,12 @@ class Entry:
     mirrors: tuple[str, ...]
     licence: str
     citation: str
-    read: Callable[[Mapping[str, Path]], Parts]
+    read: Callable[[Mapping[str, Path]], Parts] | str
     others: tuple[tuple[RemoteFile, ...], ...] = ()
+
+
+_TABLE_ELSEWHERE = "a table of mixed columns; read it with data.named_table(NAME), or write data=NAME."
+_CELLS_ELSEWHERE = "of cells; read it with data.cells(name=NAME), or write data=NAME."
 
 
 def _digits(files: Mapping[str, Path]) -> Parts:
@@ -112,16 +117,6 @@ def _freyfaces(files: Mapping[str, Path]) -> Parts:
         "neighbouring frames are alike, so standard errors over them are too small"
     )
     return Parts(splits, scaling="value / 255", splitting=note)
-
-
-def _is_table(files: Mapping[str, Path]) -> Parts:
-    raise ValueError(
-        "this data set is a table of mixed columns; read it with data.named_table(NAME), or write data=NAME."
-    )
-
-
-def _is_cells(files: Mapping[str, Path]) -> Parts:
-    raise ValueError("this data set is of cells; read it with data.cells(name=NAME), or write data=NAME.")
 
 
 def _remote(mirrors: tuple[str, ...], *files: tuple[str, int, str]) -> tuple[RemoteFile, ...]:
@@ -280,7 +275,7 @@ _TABLE = (
         mirrors=_ADULT_MIRRORS,
         licence="CC BY 4.0 (UCI)",
         citation="Becker and Kohavi, Adult, UCI Machine Learning Repository, 1996, https://doi.org/10.24432/C5XW20",
-        read=_is_table,
+        read=_TABLE_ELSEWHERE,
         others=(
             (
                 RemoteFile("adult.data.gz", 408969, "c7a2b4716a97f930123e0baf879188d701e798172631a654fc703d4b082907f3"),
@@ -298,7 +293,7 @@ _TABLE = (
         mirrors=_CELL_MIRRORS,
         licence="CC BY 4.0 (10x Genomics)",
         citation="10x Genomics, 3k PBMCs from a Healthy Donor, 2016; Zheng et al., Nature Communications, 2017",
-        read=_is_cells,
+        read=_CELLS_ELSEWHERE,
         others=(_remote((), *_PBMC3K_UNPACKED), _remote((), *_PBMC3K_FILES)),
     ),
     Entry(
@@ -311,7 +306,7 @@ _TABLE = (
         mirrors=_CELL_MIRRORS,
         licence="none stated; public data, GEO GSE72857",
         citation="Paul et al., Transcriptional heterogeneity and lineage commitment in myeloid progenitors, Cell, 2015",
-        read=_is_cells,
+        read=_CELLS_ELSEWHERE,
     ),
     Entry(
         name="kang_pbmc",
@@ -322,7 +317,7 @@ _TABLE = (
         mirrors=_KANG_SOURCE,
         licence="public data, GEO GSE96583; 1,000 cells of each condition as the harmony package (GPL-3) has them",
         citation="Kang et al., Nature Biotechnology, 2018, https://doi.org/10.1038/nbt.4042",
-        read=_is_cells,
+        read=_CELLS_ELSEWHERE,
     ),
     Entry(
         name="pbmc68k_reduced",
@@ -334,7 +329,7 @@ _TABLE = (
         mirrors=_SCANPY_MIRRORS,
         licence="CC BY 4.0 (10x Genomics), as reduced by scanpy, BSD-3",
         citation="Zheng et al., Nature Communications, 2017, https://doi.org/10.1038/ncomms14049",
-        read=_is_cells,
+        read=_CELLS_ELSEWHERE,
     ),
 )
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _TABLE}
