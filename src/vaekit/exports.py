@@ -189,12 +189,17 @@ def _write_walk(run: Run, path: Path, walk: Walk, told: Tensor | None) -> tuple[
 
 
 def write_codes(run: Run, path: Path, split: str, *, scale: bool) -> Path:
-    """Write posterior means (N, L) of a split as .npz, with `index`, `labels` where there are any, and `scale` on request."""
+    """Write posterior means (N, L) of a split as .npz, with `index`, `names` and `labels` where there are any, and `scale` on request.
+
+    `names` are those of the cells, as strings: no pickle.
+    """
     if path.suffix != ".npz":
         raise ConfigError(f"--output is {path}, expected a file that ends in .npz.")
     data = run.dataset.split(split)
     means, scales = encodings(run.model, data, run.plan)
     arrays: dict[str, Any] = {"mean": means.numpy(), "index": np.arange(len(data))}
+    if "index" in data.annotations:
+        arrays["names"] = np.asarray(data.annotations["index"], dtype=np.str_)
     if data.labels is not None:
         arrays["labels"] = data.labels.cpu().numpy()
     if scale:

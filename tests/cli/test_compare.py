@@ -56,7 +56,7 @@ def cells(vaekit: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(
         folder / "cells.npz", data=matrix.data, indices=matrix.indices, indptr=matrix.indptr, shape=matrix.shape, format=b"csr",
         kind=np.array(["B cell", "=T cell"])[kind], donor=np.array(["d1", "d2"])[donor], state=np.where(ill, "ill", "well"),
-        depth=counts.sum(1).astype(np.float64),
+        depth=counts.sum(1).astype(np.float64), index=np.array([f"cell {number}" for number in range(160)]),
     )  # fmt: skip
     for wishes in (["model=scvi"], ["expression=log1p", "likelihood=normal_optimal"]):
         said = vaekit("train", *CELLS, *wishes, f"data.path={folder / 'cells.npz'}", "--output-dir", folder / "runs")
@@ -182,6 +182,7 @@ def test_mistakes_are_one_line_before_anything_is_written(
         ("compare", cells, "--color", "donr"): (2, "closest: donor"),
         ("compare", digits, "--by", "test/mze"): (2, "closest: test/mse"),
         ("compare", digits, "--by", "test/kl"): (2, "neither better nor worse"),
+        ("compare", digits, "--by", "mse"): (2, "there is no such number"),
         ("compare",): (2, "the following arguments are required: DIR"),
     }
     for arguments, (code, words) in cases.items():
@@ -190,6 +191,21 @@ def test_mistakes_are_one_line_before_anything_is_written(
         assert words in said.err
         assert len(said.err.strip().splitlines()) == 1
     assert not out.exists()
+
+
+def test_a_wrong_order_is_refused_before_anything_is_measured(digits: Path, vaekit: Any, tmp_path: Path) -> None:
+    fresh = Path(shutil.copytree(digits / "digits-mlp" / "first", tmp_path / "runs" / "first"))
+    (fresh / NUMBERS).unlink(missing_ok=True)
+    said = vaekit("compare", tmp_path / "runs", "--by", "test/mze", "--device", "cpu")
+    assert (said.code, "Measuring" in said.out) == (2, False)
+
+
+def test_codes_carry_the_names_of_their_cells(cells: Path, vaekit: Any) -> None:
+    path = next(cells.glob("*/*/config.yaml")).parent
+    assert vaekit("encode", path, "--output", path / "codes.npz", "--device", "cpu").code == 0
+    codes = np.load(path / "codes.npz", allow_pickle=False)
+    assert list(codes["names"]) == list(runs.Run(path).dataset.test.annotations["index"])
+    assert len(set(codes["names"])) == len(codes["mean"]) == 12
 
 
 def test_umap_is_asked_for_by_name_where_it_is_missing(

@@ -15,7 +15,7 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     add_split(parser)
     parser.add_argument("--scale", action="store_true", help="also write the posterior standard deviations")
     parser.add_argument(
-        "--output", type=Path, help="an .npz file: mean, index, labels and scale (default RUN/codes_SPLIT.npz)"
+        "--output", type=Path, help="an .npz file: mean, index, names, labels, scale (default RUN/codes_SPLIT.npz)"
     )
     add_device(parser)
     options = parser.parse_args(arguments)

@@ -11,7 +11,7 @@ from vaekit import runs
 from vaekit.comparison.find import find
 from vaekit.comparison.measure import Measured, checked, kept, measure
 from vaekit.comparison.pictures import check_colour, draw, mapper_named
-from vaekit.comparison.table import Compared, groups
+from vaekit.comparison.table import Compared, check_order, groups
 from vaekit.data import Dataset
 from vaekit.errors import ConfigError, RunError
 from vaekit.recipe import open_data
@@ -67,6 +67,8 @@ def compare(
     """
     roots = list(map(Path, roots))
     mapper = mapper_named(map_name)  # what is refused is refused before anything is measured
+    if by is not None:
+        check_order(by)
     found = find(roots)
     for line in found.left_out:
         say(f"Left out: {line}")

@@ -95,6 +95,20 @@ def groups(measured: Sequence[Measured], by: str | None = None) -> list[Compared
     return sorted(made, key=lambda compared: (-len(compared.runs), compared.group.title))
 
 
+def check_order(by: str) -> None:
+    """Refuse to order by what no measurement of any run has.
+
+    Raises:
+        ConfigError: If `by` is not a split and a number that is better when higher, or when lower.
+    """
+    split, _, name = by.partition("/")
+    if split in SPLITS and name in KINDS and KINDS[name].higher is not None:
+        return
+    valid = [f"{split}/{known}" for split in SPLITS for known, kind in KINDS.items() if kind.higher is not None]
+    why = "more of it is neither better nor worse" if split in SPLITS and name in KINDS else "there is no such number"
+    raise ConfigError(f"--by {by}: {why}{closest(by, valid)}")
+
+
 def _must_be_known(by: str, measured: Sequence[Measured]) -> None:
     valid = {
         f"{split}/{name}" for run in measured for split in run.numbers for name in run.numbers[split] if name in KINDS
