@@ -149,7 +149,8 @@ def read_matrix_market(path: Path, shape: tuple[int, int]) -> Any:
     except DataFormatError:
         raise
     except (ValueError, OverflowError, EOFError, OSError, zlib.error, MemoryError) as error:
-        raise DataFormatError(f"{path} cannot be read as a Matrix Market file: {error}. Fetch it again.") from error
+        said = str(error).rstrip(".")
+        raise DataFormatError(f"{path} cannot be read as a Matrix Market file: {said}. Fetch it again.") from error
     rows, columns = matrix.row, matrix.col
     if matrix.nnz != count or (
         count and not (0 <= rows.min() <= rows.max() < shape[0] and 0 <= columns.min() <= columns.max() < shape[1])
