@@ -29,6 +29,7 @@ FACTORIES = (
     *("data.array", "data.celeba", "data.cells", "data.images", "data.named", "data.named_table", "data.table"),
     *("networks.wide_decoder", "networks.wide_encoder"),
     *("models.flat", "models.growing", "models.latent_library", "models.quantized", "models.residual_growing"),
+    "models.two_layers",
 )
 OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
 
@@ -202,7 +203,9 @@ def _argument(child: Any, hint: Any, where: str) -> Any:
         return partial(_made, child, typing.get_args(hint)[1], where)
     value = build(child, where=where)
     if not _fits(value, hint):
-        raise ConfigError(f"{where} is {_short(value)}, expected {_said(hint)}.")
+        listed = isinstance(value, (str, int, float)) and _fits([value], hint)
+        write = f"; write {where}=[{value}]" if listed else ""
+        raise ConfigError(f"{where} is {_short(value)}, expected {_said(hint)}{write}.")
     return value
 
 

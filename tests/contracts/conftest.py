@@ -21,10 +21,11 @@ from torch.distributions import Independent
 from torch.distributions import Normal as TorchNormal
 
 from vaekit import schedules
-from vaekit.conditionals import Conditional, Normal
+from vaekit.conditionals import BoundedNormal, Conditional, Normal
 from vaekit.distributions import Draw
 from vaekit.likelihoods import (
     Bernoulli,
+    BernoulliFromMeans,
     Categorical,
     ContinuousBernoulli,
     DiscretizedLogistic,
@@ -36,6 +37,7 @@ from vaekit.likelihoods import (
     LearnedScaleNormal,
     NegativeBinomial,
     OptimalScaleNormal,
+    PixelLogistic,
     PixelNormal,
     Poisson,
     ZeroInflatedNegativeBinomial,
@@ -46,6 +48,7 @@ from vaekit.networks import (
     MLP,
     ConvDecoder,
     ConvEncoder,
+    Initialised,
     MapDecoder,
     MapEncoder,
     ResidualDecoder,
@@ -54,15 +57,22 @@ from vaekit.networks import (
     wide_encoder,
 )
 from vaekit.objectives import (
+    CIWAE,
     KL,
+    MIWAE,
+    PIWAE,
     Capacity,
     Constrained,
+    DReG,
     FreeBits,
     ImportanceBound,
+    LargestWeight,
     LatentL1,
     LatentL2,
     MonteCarloKL,
+    PathKL,
     Reconstruction,
+    RenyiBound,
     Term,
 )
 from vaekit.priors import Mixture, StandardNormal
@@ -126,6 +136,19 @@ def normal_points() -> Iterator[Point]:
         loc, log_variance = np.float32([loc, 2 * math.log(scale)]).tolist()
         x = float(np.float32(loc + noise * scale))
         yield Normal((1,)), [loc, log_variance], x, norm.logpdf(x, loc, math.exp(log_variance / 2))
+
+
+def bounded_halves(context: np.ndarray, x: np.ndarray) -> np.ndarray:
+    event_dims = x.ndim - 2
+    loc, log_variance = np.split(context, 2, axis=context.ndim - event_dims)
+    return norm.logpdf(x, loc, np.exp(np.clip(log_variance, -1.0, 0.5) / 2))
+
+
+def bounded_normal_points() -> Iterator[Point]:
+    for loc, log_variance, noise in itertools.product((-1e3, 0.0, 50.0), (-1e4, -6.5, -3.0, 2.0, 2.5, 1e4), NOISES):
+        x = float(np.float32(loc + noise))
+        scale = math.exp(min(max(log_variance, -6.0), 2.0) / 2)
+        yield BoundedNormal((1,)), [loc, log_variance], x, norm.logpdf(x, loc, scale)
 
 
 def standard_points() -> Iterator[Point]:
@@ -272,6 +295,23 @@ def logistic_points() -> Iterator[Point]:
             yield part, [loc], x, float(logistic(levels)(loc, scale, x))
 
 
+def pixel_logistic(levels: int, low: float, high: float) -> Callable[..., np.ndarray]:
+    def log_mass(logit: Any, s: Any, x: Any) -> Any:
+        return mpmath.log(logistic_mass(1 / (1 + mpmath.exp(-logit)), mpmath.exp(min(max(s, low), high)), x, levels))
+
+    return exact(log_mass)
+
+
+def pixel_logistic_points() -> Iterator[Point]:
+    density = pixel_logistic(256, -4.5, 0.0)
+    for logit, s, x in itertools.product(
+        float32s(-80.0, -0.3, 0.0, 4.0, 80.0),
+        float32s(-1e4, -5.0, -4.0, -1.0, 0.0, 0.5, 1e4),
+        float32s(0.0, 1 / 255, 128 / 255, 1.0),
+    ):
+        yield PixelLogistic((1,), 256), [logit, s], x, float(density(logit, s, x))
+
+
 def logistic_mixture_points() -> Iterator[Point]:
     density = logistic_mixture(256, 2)
     for logit, loc, s, x in itertools.product(
@@ -377,7 +417,12 @@ def given_zero_inflated_points() -> Iterator[Point]:
         yield GivenZeroInflatedNegativeBinomial((1,)), [[m], [logit], [t]], x, expected
 
 
-CONDITIONALS = {"conditionals.Normal": Part(Normal, halves, normal_points)}
+CONDITIONALS = {
+    "conditionals.Normal": Part(Normal, halves, normal_points),
+    "conditionals.BoundedNormal": Part(
+        lambda shape: BoundedNormal(shape, low=-1.0, high=0.5), bounded_halves, bounded_normal_points
+    ),
+}
 PRIORS = {
     "priors.StandardNormal": Part(StandardNormal, lambda c, x: norm.logpdf(x), standard_points),
     "priors.Mixture": Part(even_mixture, lambda c, x: norm.logpdf(x), mixture_points),
@@ -385,6 +430,9 @@ PRIORS = {
 LIKELIHOODS = {
     "likelihoods.Bernoulli": Part(
         Bernoulli, lambda c, x: log_expit(np.where(x == 1, c, -c)), bernoulli_points, "binary"
+    ),
+    "likelihoods.BernoulliFromMeans": Part(
+        BernoulliFromMeans, lambda c, x: log_expit(np.where(x == 1, c, -c)), bernoulli_points, "binary"
     ),
     "likelihoods.Normal": shared(given),
     "likelihoods.LearnedScaleNormal": shared(learned),
@@ -415,6 +463,13 @@ LIKELIHOODS = {
         lambda shape: DiscretizedLogisticMixture(shape, 4, components=3),
         lambda c, x: logistic_mixture(4, 3)(*several(c, x, 9), x),
         logistic_mixture_points,
+        "levels",
+        levels=4,
+    ),
+    "likelihoods.PixelLogistic": Part(
+        lambda shape: PixelLogistic(shape, 4, low=-1.0, high=0.5),
+        lambda c, x: pixel_logistic(4, -1.0, 0.5)(*several(c, x, 2), x),
+        pixel_logistic_points,
         "levels",
         levels=4,
     ),
@@ -491,6 +546,10 @@ NETWORKS = {
         lambda i, o: MLP(i, o, hidden_dims=(6, 5), activation="gelu", norm="layer")
     ),
     "networks.MLP with swiglu": NetworkPart(lambda i, o: MLP(i, o, hidden_dims=(6, 5), activation="swiglu")),
+    "networks.MLP with glu": NetworkPart(lambda i, o: MLP(i, o, hidden_dims=(6, 5), activation="glu")),
+    "networks.Initialised": NetworkPart(
+        lambda i, o: Initialised(i, o, lambda in_shape, out_shape: MLP(in_shape, out_shape, (6, 5), "tanh"), "he")
+    ),
     "networks.wide_encoder": NetworkPart(lambda i, o: wide_encoder(i, o, (7, 5), "gelu")),
     "networks.wide_decoder": NetworkPart(
         lambda i, o: seasoned(wide_decoder(i, o, (7, 5), "tanh", use_batch_norm=True))
@@ -555,6 +614,7 @@ class TermPart:
         averaged: It is a mean over the K samples.
         empirical: It knows the batch only as a distribution: a batch that stands there twice is the same batch.
         extensive: Independent copies of data and latents add up.
+        surrogate: Its gradient has the mean of that of the bound, and is not that of the number of these draws.
     """
 
     make: Callable[[], Term]
@@ -564,6 +624,11 @@ class TermPart:
     averaged: bool = True
     empirical: bool = True
     extensive: bool = True
+    surrogate: bool = False
+
+
+def bound(make: Callable[[], Term], surrogate: bool = False) -> TermPart:
+    return TermPart(make, _RECONSTRUCTION + _LOG_RATIO, values, averaged=False, extensive=False, surrogate=surrogate)
 
 
 def values(D: int, L: int) -> int:
@@ -585,6 +650,14 @@ TERMS = {
     "objectives.ImportanceBound": TermPart(
         ImportanceBound, _RECONSTRUCTION + _LOG_RATIO, values, averaged=False, extensive=False
     ),
+    "objectives.PathKL": TermPart(PathKL, _LOG_RATIO, dimensions, surrogate=True),
+    "objectives.DReG": bound(DReG, surrogate=True),
+    "objectives.MIWAE": bound(lambda: MIWAE(1)),
+    "objectives.CIWAE": bound(lambda: CIWAE(0.3)),
+    "objectives.PIWAE": bound(lambda: PIWAE(1), surrogate=True),
+    "objectives.RenyiBound": bound(lambda: RenyiBound(0.5)),
+    "objectives.RenyiBound above 1": bound(lambda: RenyiBound(2.0)),
+    "objectives.LargestWeight": bound(LargestWeight),
     "objectives.LatentL2": TermPart(LatentL2, 0.5 * 2.3**2, dimensions),
     "objectives.LatentL1": TermPart(LatentL1, 2.3, dimensions),
     "objectives.FreeBits": TermPart(lambda: FreeBits(0.7), _KL, dimensions, alone=False),
@@ -676,6 +749,7 @@ likelihood = _parametrised(LIKELIHOODS)
 network = _parametrised(NETWORKS)
 term = _parametrised(TERMS)
 lone_term = _parametrised({name: entry for name, entry in TERMS.items() if entry.alone})
+plain_term = _parametrised({name: entry for name, entry in TERMS.items() if not entry.surrogate})
 averaged_term = _parametrised({name: entry for name, entry in TERMS.items() if entry.averaged})
 empirical_term = _parametrised({name: entry for name, entry in TERMS.items() if entry.empirical})
 extensive_term = _parametrised({name: entry for name, entry in TERMS.items() if entry.extensive})

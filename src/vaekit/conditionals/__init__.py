@@ -1,6 +1,7 @@
 """Conditionals: from a context to a distribution. Priors and likelihoods are conditionals with a role of their own."""
 
 from vaekit.conditionals.base import Conditional, Consulted
+from vaekit.conditionals.bounded_normal import BoundedNormal
 from vaekit.conditionals.categorical import RelaxedCategorical
 from vaekit.conditionals.codebook import Codebook, EMACodebook, GradientCodebook
 from vaekit.conditionals.delta import Delta
@@ -8,6 +9,7 @@ from vaekit.conditionals.normal import Normal
 from vaekit.conditionals.quantized import Quantized
 
 __all__ = [
+    "BoundedNormal",
     "Codebook",
     "Conditional",
     "Consulted",

@@ -120,6 +120,11 @@ class Split:
         conditions = None if self.conditions is None else self.conditions.to(device)
         return replace(self, stored=self.stored.to(device), labels=labels, conditions=conditions)
 
+    def double(self) -> Split:
+        """The same split, whose batches are float64: the same values, and the same noise in them."""
+        conditions = None if self.conditions is None else self.conditions.double()
+        return replace(self, transforms=(*self.transforms, torch.Tensor.double), conditions=conditions)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -229,4 +234,10 @@ class Dataset:
         """The same data on another device."""
         train, validation, test = (split.to(device) for split in self.splits)
         ood = None if self.ood is None else self.ood.to(device)
+        return replace(self, train=train, validation=validation, test=test, ood=ood)
+
+    def double(self) -> Dataset:
+        """The same data with batches in float64."""
+        train, validation, test = (split.double() for split in self.splits)
+        ood = None if self.ood is None else self.ood.double()
         return replace(self, train=train, validation=validation, test=test, ood=ood)

@@ -136,7 +136,7 @@ def read_cells(path: Path, layer: str | None = None) -> Cells:
         return read_tenx(path.parent)
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} does not exist. Write data.path= an .h5ad or .npz file, or a folder of 10x Genomics."
+            f"{path} does not exist. Write data.path= an .h5ad or .npz file, a folder of 10x Genomics, or a TileDB-SOMA experiment."
         )
     raise DataFormatError(
         f"{path} ends in {path.suffix!r}, expected .h5ad, .npz (scipy.sparse.save_npz), or a folder with matrix.mtx. "

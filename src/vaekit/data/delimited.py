@@ -134,7 +134,10 @@ def split_text(text: str, name: str, *, tabs: bool = False, names: Sequence[str]
     if not len(table):
         raise DataFormatError(f"{name} has no rows below its first line.")
     _check_size(len(table), len(header), name)
-    return table.to_pandas().apply(lambda column: column.str.strip())
+    frame = table.to_pandas().apply(lambda column: column.str.strip())
+    if names is None:
+        _check_header(frame, name)
+    return frame
 
 
 def typed(frame: Any, name: str, missing: Sequence[str], categories: Sequence[str]) -> Any:
@@ -192,10 +195,26 @@ def _header(line: str, mark: str, name: str) -> list[str]:
     twice = sorted({cell for cell in header if header.count(cell) > 1}) if len(header) <= 10 * MOST_COLUMNS else []
     if twice or "" in header:
         unnamed = f"no name for column {header.index('') + 1}" if "" in header else f"{twice[0]!r} more than once"
-        raise DataFormatError(f"{name} has {unnamed} in its first line, expected a name of its own for each column.")
+        index = "; pandas puts its index there: write the table with index=False" if not header[0] else ""
+        raise DataFormatError(
+            f"{name} has {unnamed} in its first line, expected a name of its own for each column{index}."
+        )
     if all(_is_number(cell) for cell in header):
         raise DataFormatError(f"{name} has only numbers in its first line, expected the names of the columns there.")
     return header
+
+
+def _check_header(frame: Any, name: str) -> None:
+    """Refuse a first line that is a row: some of its cells are numbers, and another is a value of its own column."""
+    number = next((cell for cell in frame.columns if _is_number(cell)), None)
+    if number is None:
+        return
+    words = (cell for cell in frame.columns if not _is_number(cell))
+    if (word := next((cell for cell in words if (frame[cell] == cell).any()), None)) is not None:
+        raise DataFormatError(
+            f"{name} has a row in its first line, expected the names of the columns there: {number[:40]!r} is a number, and "
+            f"{word[:40]!r} a value of its own column. Put a line of names above it, or give these columns other names."
+        )
 
 
 def _is_number(cell: str) -> bool:

@@ -21,6 +21,8 @@ from vaekit.data.splits import consecutive, divide, stratified, take
 from vaekit.data.transforms import Scale
 
 _HELD_OUT = 1000  # training images of MNIST and its kin that serve for validation
+_HELD_OUT_IWAE = 400  # and in the paper on IWAE
+_FREY_SPLIT_SEED = 0
 _DIGITS_SPLIT_SEED = 0  # part of what the data set "digits" is here; never a user's seed
 
 
@@ -65,17 +67,17 @@ def _digits(files: Mapping[str, Path]) -> Parts:
     return Parts(splits, scaling="value / 16", splitting=note, class_names=tuple("0123456789"))
 
 
-def _idx_reader(class_names: tuple[str, ...]) -> Callable[[Mapping[str, Path]], Parts]:
+def _idx_reader(class_names: tuple[str, ...], held_out: int = _HELD_OUT) -> Callable[[Mapping[str, Path]], Parts]:
     def read(files: Mapping[str, Path]) -> Parts:
         images, labels = _idx_pair(files, "train", len(class_names))
         tested, tested_labels = _idx_pair(files, "t10k", len(class_names))
-        kept = len(images) - _HELD_OUT
+        kept = len(images) - held_out
         if kept < 1 or images.shape[1:] != tested.shape[1:]:
             raise DataFormatError(
                 f"training images have shape {tuple(images.shape)} and test images {tuple(tested.shape)}, "
-                f"expected more than {_HELD_OUT} training images and one size."
+                f"expected more than {held_out} training images and one size."
             )
-        train, validation, _ = consecutive(kept, _HELD_OUT, 0)
+        train, validation, _ = consecutive(kept, held_out, 0)
         scale = Scale(255)
         splits = (
             take(images, labels, train, scale),
@@ -85,7 +87,7 @@ def _idx_reader(class_names: tuple[str, ...]) -> Callable[[Mapping[str, Path]], 
         return Parts(
             splits,
             scaling="value / 255",
-            splitting=f"test is the official part, validation the last {_HELD_OUT:,} training images",
+            splitting=f"test is the official part, validation the last {held_out:,} training images",
             class_names=class_names,
         )
 
@@ -103,18 +105,31 @@ def _idx_pair(files: Mapping[str, Path], part: str, classes: int) -> tuple[Tenso
     return images, labels
 
 
-def _freyfaces(files: Mapping[str, Path]) -> Parts:
+def _frames(files: Mapping[str, Path]) -> Tensor:
     path = files["frey_rawface.mat"]
     ff = read_matlab(path, "ff")
     if ff.dtype != "uint8" or ff.shape != (560, 1965):
         raise DataFormatError(f"{path} has ff of {ff.dtype} and shape {ff.shape}, expected uint8 and (560, 1965).")
     # pixels x frames; a frame is stored row by row and is upright, 28 high and 20 wide
-    stored = torch.from_numpy(ff.T.copy()).reshape(-1, 1, 28, 20)
-    splits = divide(stored, None, consecutive(1670, 98, 197), Scale(255))
+    return torch.from_numpy(ff.T.copy()).reshape(-1, 1, 28, 20)
+
+
+def _freyfaces(files: Mapping[str, Path]) -> Parts:
+    splits = divide(_frames(files), None, consecutive(1670, 98, 197), Scale(255))
     # consecutive video frames: a random split would put near-duplicates of training frames into the test part
     note = (
         "split in the order of time: test is the last 197 frames, validation the 98 before them; "
         "neighbouring frames are alike, so standard errors over them are too small"
+    )
+    return Parts(splits, scaling="value / 255", splitting=note)
+
+
+def _freyfaces_at_random(files: Mapping[str, Path]) -> Parts:
+    order = torch.randperm(1965, generator=torch.Generator().manual_seed(_FREY_SPLIT_SEED))
+    splits = divide(_frames(files), None, (order[:1565], order[1565:1765], order[1765:]), Scale(255))
+    note = (
+        "split at random, by a seed fixed in the catalogue, with the sizes of the paper on the VampPrior; frames of one video, so "
+        "that the test part has near-duplicates of training frames"
     )
     return Parts(splits, scaling="value / 255", splitting=note)
 
@@ -191,6 +206,21 @@ _TABLE = (
         read=_idx_reader(tuple("0123456789")),
     ),
     Entry(
+        name="mnist_iwae",
+        files=_remote(
+            _MNIST_MIRRORS,
+            ("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+            ("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+            ("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+            ("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+        ),
+        folders=("mnist", "MNIST", "MNIST/raw", "raw"),
+        mirrors=_MNIST_MIRRORS,
+        licence="CC BY-SA 3.0, as commonly stated",
+        citation="LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998",
+        read=_idx_reader(tuple("0123456789"), _HELD_OUT_IWAE),
+    ),
+    Entry(
         name="fashion_mnist",
         files=_remote(
             _FASHION_MIRRORS,
@@ -216,6 +246,18 @@ _TABLE = (
         licence="none stated; for research, by way of Sam Roweis's page",
         citation="Frey faces, Brendan Frey and Sam Roweis, https://cs.nyu.edu/~roweis/data.html",
         read=_freyfaces,
+    ),
+    Entry(
+        name="freyfaces_vampprior",
+        files=_remote(
+            _FREY_MIRRORS,
+            ("frey_rawface.mat", 1100584, "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64"),
+        ),
+        folders=("freyfaces", "frey_face", "FreyFaces", "frey_faces", "freyface", "FreyFace"),
+        mirrors=_FREY_MIRRORS,
+        licence="none stated; for research, by way of Sam Roweis's page",
+        citation="Frey faces, Brendan Frey and Sam Roweis, https://cs.nyu.edu/~roweis/data.html",
+        read=_freyfaces_at_random,
     ),
     Entry(
         name="omniglot",

@@ -38,7 +38,12 @@ def read_arrays(path: Path) -> Mapping[str, Array]:
     except DataFormatError:
         raise
     except _DAMAGE as error:
-        raise DataFormatError(f"{path} cannot be read: {error}. Save it again with numpy.save or savez.") from error
+        saved = (
+            "numpy.save"
+            if path.suffix.lower() == ".npy"
+            else "numpy.savez, or scipy.sparse.save_npz for a sparse matrix"
+        )
+        raise DataFormatError(f"{path} cannot be read: {error}. Save it again with {saved}.") from error
 
 
 # what numpy and zipfile raise on damaged files; a header is read by Python's tokenizer and literal_eval

@@ -2,6 +2,7 @@
 
 from vaekit.likelihoods.base import Likelihood
 from vaekit.likelihoods.bernoulli import Bernoulli
+from vaekit.likelihoods.bernoulli_from_means import BernoulliFromMeans
 from vaekit.likelihoods.categorical import Categorical
 from vaekit.likelihoods.columns import Columns
 from vaekit.likelihoods.continuous_bernoulli import ContinuousBernoulli
@@ -15,11 +16,13 @@ from vaekit.likelihoods.counts import (
 from vaekit.likelihoods.discretized_logistic import DiscretizedLogistic, DiscretizedLogisticMixture
 from vaekit.likelihoods.laplace import Laplace, LearnedScaleLaplace
 from vaekit.likelihoods.normal import LearnedScaleNormal, Normal, OptimalScaleNormal
+from vaekit.likelihoods.pixel_logistic import PixelLogistic
 from vaekit.likelihoods.pixel_normal import PixelNormal
 from vaekit.likelihoods.pyramid import Pyramid
 
 __all__ = [
     "Bernoulli",
+    "BernoulliFromMeans",
     "Categorical",
     "Columns",
     "ContinuousBernoulli",
@@ -34,6 +37,7 @@ __all__ = [
     "NegativeBinomial",
     "Normal",
     "OptimalScaleNormal",
+    "PixelLogistic",
     "PixelNormal",
     "Poisson",
     "Pyramid",

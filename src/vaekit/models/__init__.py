@@ -1,6 +1,7 @@
 """Models: how parts make a latent variable model."""
 
-from vaekit.models.factories import flat, growing, residual_growing
+from vaekit.models.bottom_up import BottomUp
+from vaekit.models.factories import flat, growing, residual_growing, two_layers
 from vaekit.models.hierarchy import Hierarchy, TopDown
 from vaekit.models.level import Level
 from vaekit.models.library import latent_library
@@ -10,6 +11,7 @@ from vaekit.models.vae import VAE
 
 __all__ = [
     "VAE",
+    "BottomUp",
     "Hierarchy",
     "Latent",
     "Level",
@@ -20,4 +22,5 @@ __all__ = [
     "latent_library",
     "quantized",
     "residual_growing",
+    "two_layers",
 ]

@@ -10,13 +10,15 @@ from vaekit.conditionals.base import Conditional
 from vaekit.likelihoods.base import Likelihood
 from vaekit.likelihoods.bernoulli import Bernoulli
 from vaekit.likelihoods.pyramid import LikelihoodFactory, Pyramid
+from vaekit.models.bottom_up import BelowOnly, BottomUp
 from vaekit.models.hierarchy import TopDown
 from vaekit.models.hierarchy import flat as flat_hierarchy
-from vaekit.models.level import Level
+from vaekit.models.level import DrawOnly, FeaturesOnly, Level
 from vaekit.models.vae import VAE
 from vaekit.networks.base import Network
 from vaekit.networks.growing import Growth, check_growing
 from vaekit.networks.residual import ImageBelow, ImagePyramid, ResidualFeatures, ResidualImage
+from vaekit.priors.vamp import Vamp
 
 NetworkFactory = Callable[..., Network]
 ConditionalFactory = Callable[..., Conditional]
@@ -38,6 +40,59 @@ def flat(
         encoder=encoder(in_shape=likelihood.event_shape, out_shape=posterior.context_shape),
         hierarchy=flat_hierarchy(posterior, prior),
         decoder=decoder(in_shape=prior.event_shape, out_shape=likelihood.context_shape),
+        likelihood=likelihood,
+    )
+
+
+def two_layers(
+    encoder: NetworkFactory,
+    decoder: NetworkFactory,
+    posterior: Conditional,
+    prior: Conditional,
+    likelihood: Likelihood,
+    upper_encoder: NetworkFactory,
+    upper_decoder: NetworkFactory,
+    lower_posterior: Conditional,
+    lower_prior: Conditional,
+) -> VAE:
+    r"""The VAE with two stochastic layers: h1 next to the data and h2 above it.
+
+    .. math:: p(h_2) \, p(h_1|h_2) \, p(x|h_1), \qquad q(h_1|x) \, q(h_2|h_1)
+
+    Arguments:
+        encoder: From the data to the context of q(h1|x).
+        decoder: From h1 to the likelihood's context.
+        posterior: q(h2 | what `upper_encoder` makes of h1).
+        prior: p(h2).
+        likelihood: p(x | decoded h1).
+        upper_encoder: From h1 to the context of q(h2|h1).
+        upper_decoder: From h2 to the context of p(h1|h2).
+        lower_posterior: q(h1 | encoded).
+        lower_prior: p(h1 | what `upper_decoder` makes of h2); one that asks for no context makes the layers independent.
+
+    Raises:
+        ValueError: If the prior of h2 asks for the posterior of h2 given data, which has no density here.
+
+    References:
+        | Importance Weighted Autoencoders (Burda, Grosse and Salakhutdinov, 2016), equations 1 and 2, and section 5
+        | https://arxiv.org/abs/1509.00519
+    """
+    if isinstance(prior, Vamp):
+        raise ValueError(
+            "The VampPrior is a mixture of posteriors given data, and that of the upper layer has no density given data: write "
+            "prior=standard or prior=mixture."
+        )
+    size = lower_posterior.event_shape
+    up = upper_encoder(in_shape=size, out_shape=posterior.context_shape)
+    down = upper_decoder(in_shape=prior.event_shape, out_shape=lower_prior.context_shape)
+    levels = [
+        Level("h2", posterior, prior, join=BelowOnly(up), merge=DrawOnly()),
+        Level("h1", lower_posterior, lower_prior, join=FeaturesOnly(), merge=DrawOnly(), inform=down),
+    ]
+    return VAE(
+        encoder=encoder(in_shape=likelihood.event_shape, out_shape=lower_posterior.context_shape),
+        hierarchy=BottomUp(levels),
+        decoder=decoder(in_shape=size, out_shape=likelihood.context_shape),
         likelihood=likelihood,
     )
 

@@ -42,6 +42,10 @@ class Hierarchy(nn.Module, ABC):
     def open(self) -> list[Level]:
         """The levels that take part at present, in ancestral order."""
 
+    @abstractmethod
+    def asked(self) -> list[Level]:
+        """The same levels, in the order in which `infer` takes values from their posteriors."""
+
     def posterior(self, features: Tensor, model: Consulted) -> Distribution:
         """q of the first latent given features (K, B, *c). No prior is asked, as a prior may be who is asking."""
         first = self.open()[0]
@@ -64,19 +68,18 @@ class TopDown(Hierarchy):
 
     def __init__(self, levels: Sequence[Level], growth: Growth | None = None) -> None:
         super().__init__()
-        names = [level.name for level in levels]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"A hierarchy needs one level or more with different names, received {names}.")
+        check_names(levels)
         self.levels = nn.ModuleList(levels)
         self.growth = growth
 
     def infer(self, features: Tensor, model: Consulted, drawing: Drawing = draw) -> tuple[tuple[Latent, ...], Tensor]:
         """From the top down, each draw feeding the next level."""
-        latents = []
+        latents: list[Latent] = []
         state = features.new_zeros((*features.shape[:2], 0))
         for level in self.open():
             q = level.posterior(level.join(features, state), model)
-            latent = Latent(level.name, q, level.prior(level.inform(state), model), drawing(q))
+            p, chained = level.prior(level.inform(state), model), bool(latents) and level.sees_state
+            latent = Latent(level.name, q, p, drawing(q), chained=chained)
             latents.append(latent)
             state = level.merge(state, latent.draw.value)
         return tuple(latents), state
@@ -90,23 +93,48 @@ class TopDown(Hierarchy):
 
     def rebuild(self, z: Tensor) -> Tensor:
         """Each level takes its share."""
-        state = z.new_zeros((*z.shape[:2], 0))
-        levels = self.open()
-        sizes = [level.event_shape.numel() for level in levels]
-        if z.shape[2:].numel() != sum(sizes):
-            raise ValueError(
-                f"The latents of this model have {sum(sizes)} dimensions in all, received an array of shape {tuple(z.shape[1:])}."
-            )
-        for level, part in zip(levels, torch.split(z.flatten(2), sizes, -1), strict=True):
-            state = level.merge(state, part.reshape(*z.shape[:2], *level.event_shape))
-        return state
+        return rebuilt(self.open(), z)
 
     def open(self) -> list[Level]:
         """The levels that take part, from the top down."""
         levels = [level for level in self.levels if isinstance(level, Level)]
         return levels if self.growth is None else levels[: self.growth.stage + 1]
 
+    def asked(self) -> list[Level]:
+        """From the top down."""
+        return self.open()
+
 
 def flat(posterior: Conditional, prior: Conditional) -> TopDown:
     """The hierarchy of an ordinary VAE: one level, whose latent is the whole state."""
     return TopDown([Level("z", posterior, prior, join=FeaturesOnly(), merge=DrawOnly())])
+
+
+def check_names(levels: Sequence[Level]) -> None:
+    """Raise unless there is a level, and no two of them have one name."""
+    names = [level.name for level in levels]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"A hierarchy needs one level or more with different names, received {names}.")
+
+
+def rebuilt(levels: Sequence[Level], z: Tensor) -> Tensor:
+    """The final state of given values of all levels, in ancestral order, flattened and side by side: (K, B, L) to (K, B, *s)."""
+    state = z.new_zeros((*z.shape[:2], 0))
+    for level, part in zip(levels, shares(levels, z), strict=True):
+        state = level.merge(state, part)
+    return state
+
+
+def shares(levels: Sequence[Level], z: Tensor) -> list[Tensor]:
+    """Values of all levels that lie flattened and side by side, (K, B, L), as one tensor for each: (K, B, *z).
+
+    Raises:
+        ValueError: If there are more or fewer values than the levels have.
+    """
+    sizes = [level.event_shape.numel() for level in levels]
+    if z.shape[2:].numel() != sum(sizes):
+        raise ValueError(
+            f"The latents of this model have {sum(sizes)} dimensions in all, received an array of shape {tuple(z.shape[1:])}."
+        )
+    parts = torch.split(z.flatten(2), sizes, -1)
+    return [part.reshape(*z.shape[:2], *level.event_shape) for level, part in zip(levels, parts, strict=True)]

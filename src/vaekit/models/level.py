@@ -13,6 +13,8 @@ from vaekit.conditionals.base import Conditional
 class FeaturesOnly(nn.Module):
     """Join: the posterior sees the features alone."""
 
+    sees_state = False
+
     def forward(self, features: Tensor, state: Tensor) -> Tensor:
         """`features`, (K, B, *c)."""
         return features
@@ -33,7 +35,7 @@ class Level(nn.Module):
         name: Unique in the model.
         posterior: q(z | context), where the context is what `join` returns.
         prior: p(z | context), where the context is what `inform` returns.
-        join: (features, state) -> context of the posterior.
+        join: (features, state) -> context of the posterior. One whose `sees_state` is False leaves the state aside.
         merge: (state, z) -> next state.
         inform: state -> context of the prior; the state itself where it is None.
     """
@@ -56,6 +58,11 @@ class Level(nn.Module):
         self.name, self.posterior, self.prior = name, posterior, prior
         self.join, self.merge = join, merge
         self.inform = nn.Identity() if inform is None else inform
+
+    @property
+    def sees_state(self) -> bool:
+        """Whether the posterior may hang on the latents above."""
+        return bool(getattr(self.join, "sees_state", True))
 
     @property
     def event_shape(self) -> torch.Size:

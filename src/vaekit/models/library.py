@@ -109,6 +109,8 @@ class LibraryPosterior(Normal):
 class Features(nn.Module):
     """Join: the posterior sees some of the features alone."""
 
+    sees_state = False
+
     def __init__(self, first: int, end: int) -> None:
         super().__init__()
         self.first, self.end = first, end

@@ -23,12 +23,17 @@ class Latent:
         q: Posterior, batch (K, B), event (*z).
         p: Prior, same shapes.
         draw: A draw from q.
+        entangled: Whether p was conditioned on values drawn after this one, as where latents are inferred from the data up: then
+            the mean of log q - log p is no KL of these two distributions, and only the log-ratio at the draw has that mean.
+        chained: Whether q was conditioned on the values of other latents, also where no gradient passes from them.
     """
 
     name: str
     q: Distribution
     p: Distribution
     draw: Draw
+    entangled: bool = False
+    chained: bool = False
 
     @property
     def log_q(self) -> Tensor:
@@ -41,7 +46,10 @@ class Latent:
         return self.p.log_prob(self.draw.value)
 
     def kl(self) -> Tensor:
-        """KL(q || p), nats, shape (K, B): analytic where torch knows it, else the log-ratio at the draw."""
+        """KL(q || p), nats, shape (K, B): analytic where torch knows it, else the log-ratio at the draw.
+
+        The log-ratio also where the latent is `entangled`.
+        """
         return self._kl
 
     def kl_per_dimension(self) -> Tensor:
@@ -50,8 +58,12 @@ class Latent:
         Other latents, such as flows, give each of their dimensions an equal share of the whole.
         """
         if isinstance(self.q, Independent) and isinstance(self.p, Independent):
+            q, p = self.q.base_dist, self.p.base_dist
+            if self.entangled:
+                ratio: Tensor = q.log_prob(self.draw.value) - p.log_prob(self.draw.value)
+                return ratio.flatten(2)
             try:
-                return kl_divergence(self.q.base_dist, self.p.base_dist).flatten(2)
+                return kl_divergence(q, p).flatten(2)
             except NotImplementedError:
                 pass
         size = self.q.event_shape.numel()
@@ -60,6 +72,8 @@ class Latent:
     @cached_property
     def _kl(self) -> Tensor:
         # several terms of an objective may ask
+        if self.entangled:
+            return self.log_q - self.log_p
         try:
             return kl_divergence(self.q, self.p)
         except NotImplementedError:

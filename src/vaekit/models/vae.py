@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from vaekit.conditionals.base import Conditional
 from vaekit.distributions.draw import centre, draw, reparameterised
 from vaekit.likelihoods.base import Likelihood
+from vaekit.models.given import Given
 from vaekit.models.hierarchy import Drawing, Hierarchy
 from vaekit.models.trace import Latent, Trace
 from vaekit.networks.base import Network
@@ -68,7 +69,30 @@ class VAE(nn.Module):
 
     def posterior(self, x: Tensor, context: Tensor | None = None) -> Distribution:
         """q(z|x) of the first latent for data of shape (B, *x): batch (1, B)."""
-        return self.hierarchy.posterior(self._features(x, 1, context), self)
+        return self.hierarchy.posterior(self.features(x, 1, context), self)
+
+    def infer(
+        self, x: Tensor, samples: int = 1, drawing: Drawing = draw, context: Tensor | None = None
+    ) -> tuple[Latent, ...]:
+        """The latents of data of shape (B, *x), in ancestral order, and nothing decoded.
+
+        `drawing` says how a value is taken from each posterior: at random, its mean, or a value that is given.
+        """
+        return self._infer(x, samples, drawing, context)[0]
+
+    def features(self, x: Tensor, samples: int = 1, context: Tensor | None = None) -> Tensor:
+        """What the encoder makes of data (B, *x), the same for each sample: (K, B, *c).
+
+        Raises:
+            ValueError: If `x` is not a batch of examples of `event_shape`.
+        """
+        if x.shape[1:] != self.event_shape:
+            raise ValueError(
+                f"This model expects a batch of examples of shape {tuple(self.event_shape)}, that is an array of shape "
+                f"{('B', *self.event_shape)}, received {tuple(x.shape)}."
+            )
+        features = _through(self.encoder, x, context)
+        return features.expand(samples, *features.shape)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Posterior means of all latents, flattened and side by side: (B, *x) -> (B, total latent size).
@@ -84,6 +108,28 @@ class VAE(nn.Module):
     def decode(self, z: Tensor, context: Tensor | None = None) -> Distribution:
         """p(x|z) for given latents as `encode` lays them, (B, total latent size): batch (1, B)."""
         return self._likelihood(self.hierarchy.rebuild(z[None]), context)
+
+    def prior_and_likelihood(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Distribution]:
+        """log p(z) of given latents as `encode` lays them, (K, B, L): nats, (K, B); and p(x|z), batch (K, B)."""
+        levels = self.hierarchy.open()
+        given = Given(z, levels, levels)
+        state = self.hierarchy.generate(z.new_zeros((*z.shape[:2], 0)), self, given)
+        return given.log_prob, self._likelihood(state, context)
+
+    def log_joint(self, x: Tensor, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """log p(x, z) of data (B, *x) and given latents as `encode` lays them, (K, B, L): nats, (K, B). Nothing is encoded."""
+        log_p, px = self.prior_and_likelihood(z, context)
+        return log_p + px.log_prob(x)
+
+    def trace_at(self, x: Tensor, z: Tensor, context: Tensor | None = None, features: Tensor | None = None) -> Trace:
+        """The trace of data (B, *x) at given latents as `encode` lays them, (K, B, L), in place of draws.
+
+        `features`, (K, B, *c), is what `features` gives for these data: for a caller who asks for many latents of the same.
+        """
+        features = self.features(x, len(z), context) if features is None else features
+        given = Given(z, self.hierarchy.open(), self.hierarchy.asked())
+        latents, state = self.hierarchy.infer(features, self, given)
+        return Trace(x, self.likelihood.adapt(self._likelihood(state, context), x), latents, self.decoder)
 
     def reconstruct(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Mean of p(x|z) at the posterior mean: (B, *x) -> (B, *x). Nothing is drawn."""
@@ -115,16 +161,7 @@ class VAE(nn.Module):
     def _infer(
         self, x: Tensor, samples: int, drawing: Drawing, context: Tensor | None
     ) -> tuple[tuple[Latent, ...], Tensor]:
-        return self.hierarchy.infer(self._features(x, samples, context), self, drawing)
-
-    def _features(self, x: Tensor, samples: int, context: Tensor | None) -> Tensor:
-        if x.shape[1:] != self.event_shape:
-            raise ValueError(
-                f"This model expects a batch of examples of shape {tuple(self.event_shape)}, that is an array of shape "
-                f"{('B', *self.event_shape)}, received {tuple(x.shape)}."
-            )
-        features = _through(self.encoder, x, context)
-        return features.expand(samples, *features.shape)
+        return self.hierarchy.infer(self.features(x, samples, context), self, drawing)
 
 
 def _through(network: nn.Module, x: Tensor, context: Tensor | None) -> Tensor:

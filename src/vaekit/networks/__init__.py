@@ -5,6 +5,7 @@ from vaekit.networks.condition import Conditioned, Embedding, OneHot, Values
 from vaekit.networks.conv import ConvDecoder, ConvEncoder
 from vaekit.networks.counts import BatchDispersion, Compositional, Covariates, LatentCompositional, LogCounts
 from vaekit.networks.growing import GrowingDecoder, GrowingEncoder, Growth
+from vaekit.networks.initialised import Initialised
 from vaekit.networks.maps import MapDecoder, MapEncoder
 from vaekit.networks.mlp import MLP
 from vaekit.networks.resnet import ResidualDecoder, ResidualEncoder
@@ -22,6 +23,7 @@ __all__ = [
     "GrowingDecoder",
     "GrowingEncoder",
     "Growth",
+    "Initialised",
     "LatentCompositional",
     "LogCounts",
     "MapDecoder",

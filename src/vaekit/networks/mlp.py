@@ -17,6 +17,9 @@ from vaekit.networks.norm import Norm, of_features
 class MLP(Network):
     r"""Fully connected layers, each hidden one made of: linear, normalisation, activation, dropout.
 
+    With `activation="glu"` the linear layer of a hidden layer of width n puts out 2 n numbers, and the layer is
+    :math:`a \odot \mathrm{sigmoid}(b)` of their two halves: a gated dense layer.
+
     With `activation="swiglu"` the linear layer of a hidden layer of width n puts out 2 n numbers, they are layer-normalised
     together, and the layer is :math:`\mathrm{silu}(a) \odot b` of their two halves a and b. Without the normalisation the products
     of one layer with the next grow fast, so it is there for `norm="none"` as well, and `norm="batch"` is refused.
@@ -25,12 +28,13 @@ class MLP(Network):
         in_shape: Shape of one input; flattened first.
         out_shape: Shape of one output.
         hidden_dims: Widths of the hidden layers, from the input to the output.
-        activation: relu, leaky_relu, elu, gelu, silu, tanh or swiglu.
+        activation: relu, leaky_relu, elu, gelu, silu, tanh, glu or swiglu.
         dropout: Share of hidden units that are zeroed in training, in [0, 1).
         norm: none, batch (`networks.norm.BatchNorm`: over all rows of a batch, and one row alone by the running averages) or
             layer (over the features of each row).
 
     References:
+        | Language Modeling with Gated Convolutional Networks (Dauphin et al., 2017), equation 1, https://arxiv.org/abs/1612.08083
         | GLU Variants Improve Transformer (Shazeer, 2020), equation 5, https://arxiv.org/abs/2002.05202
         | Layer Normalization (Ba, Kiros and Hinton, 2016), https://arxiv.org/abs/1607.06450
     """
@@ -82,8 +86,10 @@ class SwiGLU(nn.Module):
 
 
 def _plain(before: int, after: int, activation: str, norm: Norm) -> list[nn.Module]:
+    if activation == "glu":
+        return [Linear(before, 2 * after), *of_features(norm, 2 * after), nn.GLU()]
     if activation not in ACTIVATIONS:
-        raise ValueError(f"activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}, swiglu.")
+        raise ValueError(f"activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}, glu, swiglu.")
     return [Linear(before, after), *of_features(norm, after), ACTIVATIONS[activation]()]
 
 

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,18 @@ from vaekit.networks.base import Network, begin_convolution, size
 from vaekit.networks.fold import folded
 from vaekit.networks.growing import SLOPE, GrowingEncoder, Grown, Growth, area_pooled, channels, doubled
 from vaekit.networks.linear import Linear
+
+_whole = ContextVar("whole gradient", default=False)
+
+
+@contextmanager
+def whole_gradient() -> Iterator[None]:
+    """Within this context gradients pass through the images below too: for who moves the latents of all stages at once."""
+    token = _whole.set(True)
+    try:
+        yield
+    finally:
+        _whole.reset(token)
 
 
 class ImagePyramid:
@@ -29,15 +43,16 @@ class ImagePyramid:
         self.channels, self.resolutions = channels, tuple(resolutions)
 
     def made(self, state: Tensor, stage: int) -> Tensor:
-        """The image that stage `stage` has made, the last in a state (K, B, n): (K, B, C, r, r). No gradient passes."""
+        """The image that stage `stage` has made, the last in a state (K, B, n): (K, B, C, r, r). No gradient passes in training."""
         r = self.resolutions[stage]
-        image = state[..., -self.channels * r * r :].detach().reshape(*state.shape[:2], self.channels, r, r)
+        image = state[..., -self.channels * r * r :].reshape(*state.shape[:2], self.channels, r, r)
+        image = image if _whole.get() else image.detach()
         return image.sigmoid() if stage == 0 else image
 
     def below(self, state: Tensor, stage: int) -> Tensor:
         """The image that the stages below `stage` have made, enlarged to its resolution: (K, B, n) to (K, B, C, r, r).
 
-        No gradient passes: a stage is not moved for the sake of those above it.
+        No gradient passes in training: a stage is not moved for the sake of those above it.
         """
         return folded(doubled, self.made(state, stage - 1), 3)
 
