@@ -27,8 +27,8 @@ from vaekit.likelihoods.base import DataRange
 from vaekit.models.vae import VAE
 from vaekit.networks import Network
 from vaekit.networks.linear import UNCOUNTED
-from vaekit.objectives import Objective, effective_beta
-from vaekit.objectives.base import Role
+from vaekit.objectives import Bound, Objective, effective_beta
+from vaekit.objectives.base import Role, Term
 from vaekit.priors import Vamp
 from vaekit.schedules import Schedule, advance, last_end
 from vaekit.training import Plan, sole_player
@@ -81,6 +81,7 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
     session = Session(model, objective, players, stream, generators, history, dataset.fingerprint(), config)
     session.samples = plan.samples
     session.threads = thread_count(_flops(session, plan))
+    _check_terms(session)
     return session
 
 
@@ -132,7 +133,9 @@ def validate(session: Session, dataset: Dataset, plan: EvaluationPlan) -> tuple[
     objective, bounded = session.objective, session.model.bounded
     weighted = bool(objective.having(Role.BOUND))
     single = EvaluationPlan(plan.batch_size, session.samples if weighted else 1, VALIDATION_SEED)
-    terms = bound_terms(session.model, dataset.validation, single)
+    own = {name: term.bound for name, term in objective.named_terms().items() if isinstance(term, Bound)}
+    own = own if bounded and weighted else {}
+    terms = bound_terms(session.model, dataset.validation, single, own)
     measured = {Role.DISTORTION: float(terms.distortion.mean())}
     row = {"val/recon_loss": measured[Role.DISTORTION]}
     score = -measured[Role.DISTORTION]
@@ -149,7 +152,9 @@ def validate(session: Session, dataset: Dataset, plan: EvaluationPlan) -> tuple[
         row |= {f"val/{name}": value for name, value in codebook_numbers(*used).items()}
     if objective.plain and set(objective.roles.values()) <= set(measured):
         coefficients = _coefficients(session)
-        row["val/loss"] = sum(coefficients[name] * measured[role] for name, role in objective.roles.items())
+        nats = {name: measured[role] for name, role in objective.roles.items()}
+        nats |= {name: -float(values.mean()) for name, values in terms.bounds.items()}
+        row["val/loss"] = sum(coefficients[name] * value for name, value in nats.items())
         if session.config.get("kld_weight") is not None:
             score = -row["val/loss"]
     return row, score
@@ -247,7 +252,8 @@ def _check(config: Mapping[str, Any], dataset: Dataset, model: VAE) -> None:
 
 
 def _check_objective(config: Mapping[str, Any], objective: Objective, model: VAE) -> None:
-    bound = [*objective.having(Role.RATE), *objective.having(Role.BOUND)]
+    terms = objective.named_terms().items()
+    bound = [name for name, term in terms if term.role in (Role.RATE, Role.BOUND) or isinstance(term, Bound)]
     if bound and not model.bounded:
         raise ConfigError(
             f"The objective's term {bound[0]!r} needs a density q(z|x), and this model has none: write "
@@ -260,6 +266,25 @@ def _check_objective(config: Mapping[str, Any], objective: Objective, model: VAE
             f"No term of the objective ({', '.join(objective.roles)}) holds q(z|x) to the prior, whose samples would mean nothing "
             "to the decoder: write posterior=delta prior=fitted_normal, or objective=elbo."
         )
+
+
+def _check_terms(session: Session) -> None:
+    """Show one example, with as many draws as in training, to the terms that cannot be had of every model."""
+    asked = {name: term for name, term in session.objective.named_terms().items() if type(term).check is not Term.check}
+    if not asked:
+        return
+    model, split = session.model, session.stream.split
+    weight = next(model.parameters())
+    with session.generators.untouched(), torch.enable_grad():
+        mode = model.training
+        first = split.batch(torch.zeros(1, dtype=torch.int64, device=weight.device))
+        trace = model.eval()(first.x.to(weight.dtype), session.samples, first.context)
+        model.train(mode)
+        for name, term in asked.items():
+            try:
+                term.check(trace)
+            except ValueError as error:
+                raise ConfigError(f"objective.terms.{name}: {error}") from error
 
 
 def _check_schedules(end: int, steps: int) -> None:

@@ -41,6 +41,12 @@ def test_no_batch_partition_or_order_changes_a_number() -> None:
         assert torch.equal(normals((3, len(part), 2, 2), PerExample(1, index[part])), whole[:, part])
 
 
+def test_no_two_examples_or_samples_share_a_number() -> None:
+    """Evaluated numbers would have the errors of fewer examples than there are."""
+    numbers = normals((5, 40, 3), PerExample(1, torch.arange(40)))
+    assert len(numbers.unique()) == numbers.numel()
+
+
 def test_samples_can_be_drawn_in_chunks() -> None:
     index = torch.arange(4)
     whole = normals((10, 4, 3), PerExample(1, index))

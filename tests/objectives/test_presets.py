@@ -13,6 +13,7 @@ from vaekit import api
 from vaekit.compose import compose
 from vaekit.errors import ConfigError
 from vaekit.evaluation.passes import Plan
+from vaekit.evaluation.rate_distortion import bound_terms
 from vaekit.objectives.base import Role
 from vaekit.recipe import build_objective, make_session, open_data, resolved, validate
 from vaekit.runs import Run
@@ -25,13 +26,22 @@ AUTOENCODERS = ("ae", "rae", "rae_gp", "sae")
 # overrides, the number that says whether training has helped, whether more of it is better
 RUNS = {
     "model=iwae": ("val/iwae_8", True),
+    "model=miwae": ("val/iwae_16", True),
+    "model=ciwae": ("val/iwae_8", True),
+    "model=renyi": ("val/iwae_8", True),
+    "objective=vr_max": ("val/elbo", True),
     "model=beta_vae": ("val/loss", False),
     "model=beta_vae_capacity": ("val/recon_loss", False),
     "objective=free_bits": ("val/elbo", True),
     "objective=geco": ("val/recon_loss", False),
     **{f"model={name}": ("val/recon_loss", False) for name in AUTOENCODERS},
 }
-EXTRA = {"model=iwae": ("training.samples=8",), "objective=geco": ("objective.terms.recon.tolerance=22",)}
+EXTRA = {
+    **dict.fromkeys(("model=iwae", "model=ciwae", "model=renyi"), ("training.samples=8",)),
+    "model=miwae": ("training.samples=16",),
+    "objective=vr_max": ("training.samples=4",),
+    "objective=geco": ("objective.terms.recon.tolerance=22",),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +102,33 @@ def test_the_bound_of_validation_has_as_many_samples_as_training() -> None:
     row, score = validate(session, dataset, Plan())
     assert score == row["val/iwae_50"] == -row["val/loss"]
     assert row["val/iwae_50"] > row["val/elbo"]
+
+
+@pytest.mark.parametrize("name", ["miwae", "ciwae", "renyi", "piwae", "dreg"])
+def test_the_loss_of_validation_is_minus_the_bound_that_is_trained(name: str) -> None:
+    """With as many draws as in training; weights are chosen by the importance-weighted bound of these, which all can be."""
+    session, dataset = opened(f"model={name}", *SMALL, "training.samples=16")
+    row, score = validate(session, dataset, Plan())
+    assert score == row["val/iwae_16"]
+    (term,) = session.objective.named_terms().values()
+    loss = (
+        -bound_terms(session.model, dataset.validation, Plan(samples=16, seed=1), {"own": term.bound})
+        .bounds["own"]
+        .mean()
+    )
+    assert row["val/loss"] == pytest.approx(float(loss))
+    if name in ("piwae", "dreg"):
+        assert row["val/loss"] == -score
+    else:
+        assert -row["val/iwae_16"] < row["val/loss"] < -row["val/elbo"] + 0.2
+
+
+def test_what_is_no_bound_is_not_chosen_by() -> None:
+    session, dataset = opened("objective=vr_max", "training.samples=5", *SMALL)
+    row, score = validate(session, dataset, Plan())
+    assert score == row["val/elbo"]
+    assert "val/loss" not in row
+    assert not [name for name in row if name.startswith("val/iwae")]
 
 
 @pytest.mark.parametrize(("words", "beta"), [("model=beta_vae", 4.0), ("objective=free_bits", 1.0)])

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,20 +28,31 @@ class BoundTerms:
         rate: KL(q(z|x) || p(z)), analytic where torch knows it; nan for a model whose ELBO bounds nothing.
         importance: The importance-weighted bound with K draws; likewise.
         finest: The distortion of the image alone, for a model of an image at several resolutions; None for all others.
+        bounds: Other bounds, by name, that were asked for.
     """
 
     distortion: Tensor
     rate: Tensor
     importance: Tensor
     finest: Tensor | None = None
+    bounds: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def bound_terms(model: VAE, split: Split, plan: Plan) -> BoundTerms:
+def bound_terms(
+    model: VAE, split: Split, plan: Plan, others: Mapping[str, Callable[[Tensor], Tensor]] | None = None
+) -> BoundTerms:
     """Measure the terms of the bound on every example of a split.
 
     Every example draws its own noise from the seed, so the result does not depend on `plan.batch_size`.
+
+    Arguments:
+        model: On the device of the split.
+        split: The examples.
+        plan: How.
+        others: More bounds by name, each from log importance weights (K, B) to nats, (B,).
     """
     distortions, rates, bounds, images = [], [], [], []
+    asked: dict[str, list[Tensor]] = {name: [] for name in others or {}}
     with measuring(model):
         for batch in batches(split, plan):
             log_px, kl, log_w, finest = [], [], [], []
@@ -53,9 +65,12 @@ def bound_terms(model: VAE, split: Split, plan: Plan) -> BoundTerms:
             distortions.append(-torch.cat(log_px).mean(0).cpu())
             rates.append(torch.cat(kl).mean(0).cpu())
             bounds.append(importance_bound(torch.cat(log_w)).cpu())
+            for name, bound in (others or {}).items():
+                asked[name].append(bound(torch.cat(log_w)).cpu())
             if finest:
                 images.append(-torch.cat(finest).mean(0).cpu())
-    terms = BoundTerms(torch.cat(distortions), torch.cat(rates), torch.cat(bounds))
+    more = {name: torch.cat(parts) for name, parts in asked.items()}
+    terms = BoundTerms(torch.cat(distortions), torch.cat(rates), torch.cat(bounds), bounds=more)
     return replace(terms, finest=torch.cat(images)) if images else terms
 
 

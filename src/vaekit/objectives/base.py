@@ -49,6 +49,9 @@ class Term(nn.Module, ABC):
         """How many numbers of one example the term sums over."""
         return 1
 
+    def check(self, trace: Trace) -> None:
+        """Raise ValueError if this term cannot be had of such traces: asked before a training, with one of an example."""
+
 
 class Reduction(Protocol):
     """What a term is divided by before it is weighted."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from vaekit.math.importance import importance_bound
-from vaekit.models.trace import Trace
-from vaekit.objectives.base import Role, Term
+from vaekit.objectives.bound import Bound
 
 
-class ImportanceBound(Term):
+class ImportanceBound(Bound):
     r"""Minus the importance-weighted bound on the evidence, :math:`-\log \frac1K \sum_k w_k`, of the K draws of the trace.
 
     With K = 1 it is minus the ELBO at that draw, nothing in closed form. Its gradient is :math:`-\sum_k \tilde w_k \nabla \log w_k`
@@ -21,12 +20,6 @@ class ImportanceBound(Term):
         | https://arxiv.org/abs/1509.00519
     """
 
-    role = Role.BOUND
-
-    def forward(self, trace: Trace) -> Tensor:
+    def bound(self, log_w: Tensor) -> Tensor:
         """Nats, shape (B,)."""
-        return -importance_bound(trace.log_w)
-
-    def elements(self, trace: Trace) -> int:
-        """Values of one example: the evidence is theirs."""
-        return trace.px.event_shape.numel()
+        return importance_bound(log_w)
