@@ -20,6 +20,7 @@ from vaekit.data import Dataset
 from vaekit.errors import ConfigError, TrainingError
 from vaekit.evaluation.encoded import fit_priors
 from vaekit.evaluation.passes import Plan as EvaluationPlan
+from vaekit.evaluation.symptoms import symptoms
 from vaekit.evaluation.units import Estimate
 from vaekit.gallery import draw_gallery
 from vaekit.objectives import MeanReduction
@@ -220,6 +221,9 @@ def _measure(run: Run, session: Session) -> None:
     if weight is not None:
         metrics["kld_weight"] = Estimate(weight, 0.0, "1", 0, "weight of a nat of KL beside the mean squared error")
     run.folder.write_metrics({name: estimate.as_dict() for name, estimate in metrics.items()})
+    batch_size = session.stream.batch_size
+    told = symptoms(run.model, run.dataset, "test", run.plan, batch_size)
+    run.folder.write_symptoms({name: estimate.as_dict() for name, estimate in told.items()})
 
 
 def _introduce(tell: Say, folder: RunFolder, config: Mapping[str, Any], dataset: Dataset, session: Session) -> None:

@@ -47,7 +47,7 @@ def unfinished(vaekit: Any, tiny: list[str], tmp_path: Path) -> Path:
 def test_the_run_folder_has_the_files_that_scripts_rely_on(run: Path) -> None:
     assert sorted(p.name for p in run.iterdir()) == sorted(
         ["config.yaml", "environment.json", "train.log", "metrics.jsonl", "model.safetensors", "checkpoints", "metrics.json",
-         "figures", "frames", "report.html"]
+         "figures", "frames", "report.html", "symptoms.json"]
     )  # fmt: skip
     figures = {
         "training_losses.png",

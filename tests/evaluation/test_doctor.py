@@ -12,9 +12,11 @@ from vaekit.builder import complete
 from vaekit.cli.aliases import translate
 from vaekit.compose import compose, data_node, resolve
 from vaekit.evaluation import Estimate, diagnose
-from vaekit.evaluation.doctor import COLLAPSED_NATS
+from vaekit.evaluation.doctor import RULES, checked, examine
+from vaekit.evaluation.doctor.case import Case
 from vaekit.recipe import make_session, open_data
 from vaekit.training.device import select
+from vaekit.training.watch import COLLAPSED_NATS
 
 
 def configured(line: str) -> dict[str, Any]:
@@ -30,7 +32,8 @@ def titles(kl: float, line: str = "", beta: float = 1.0) -> list[str]:
 
 
 COLLAPSE, BETA, GREY = (
-    "warning: Posterior collapse", "note: Effective beta", "note: Real-valued data under a Bernoulli likelihood"
+    "warning: Posterior collapse", "warning: The reduction changes beta",
+    "note: Real-valued data under a Bernoulli likelihood",
 )  # fmt: skip
 
 
@@ -51,19 +54,48 @@ def test_what_limits_the_meaning_of_the_numbers() -> None:
 
 
 def test_warnings_come_first() -> None:
-    assert titles(0.1, "data.binarisation=none --reduction mean", beta=3.2) == [COLLAPSE, BETA, GREY]
+    """And a collapse that the reduction explains is not said beside it."""
+    assert titles(0.1, "data.binarisation=none --reduction mean", beta=3.2) == [BETA, GREY]
+    assert titles(0.1, "data.binarisation=none") == [COLLAPSE, GREY]
+
+
+def residual(value: float) -> dict[str, Estimate]:
+    return {"residual": Estimate(value, 0.001, "1", 180)}
 
 
 def test_a_fixed_sigma_is_named_as_the_cause() -> None:
-    (finding,) = diagnose(
-        numbers(0.001), configured("--recon gaussian --sigma 1 data.binarisation=none"), "vaekit train --recon gaussian"
-    )
-    assert "sigma fixed at 1" in finding.cause
-    assert finding.remedies[0] == "vaekit train --recon gaussian likelihood=normal_optimal"
-    assert "0.001 ± 0.01 nats" in finding.evidence
+    own = "--recon gaussian --sigma 1 data.binarisation=none"
+    (finding,) = diagnose(numbers(0.001), configured(own), f"vaekit train {own}", symptoms=residual(0.2))
+    assert finding.title == "Sigma too large"
+    assert "a sigma of 1" in finding.evidence
+    assert "0.2 ± 0.001" in finding.evidence
+    # 64 values x (log 5 - (1 - 1/25) / 2)
+    assert "72.3 nats for each example" in finding.evidence
+    assert finding.remedies[0] == "vaekit train data.binarisation=none likelihood=normal_optimal"
+    assert finding.remedies[1] == "vaekit train --recon gaussian data.binarisation=none sigma=0.2"
     text = str(finding)
-    assert text.startswith("warning: Posterior collapse. The KL is")
+    assert text.startswith("warning: Sigma too large. The likelihood has a sigma of 1")
     assert text.count("\n  try: vaekit train") == len(finding.remedies)
+    assert finding.brief().count("\n  try: vaekit train") == 1
+
+
+def test_sigma_is_asked_together_with_beta() -> None:
+    """-log p + beta KL at sigma has the minima of the bound at sigma x sqrt(beta)."""
+    own = "--recon gaussian --sigma 1 data.binarisation=none beta=0.04"
+    assert diagnose(numbers(20.0, 0.04), configured(own), symptoms=residual(0.2)) == []
+    (finding,) = diagnose(numbers(20.0, 0.04), configured(own), symptoms=residual(0.05))
+    assert finding.name == "sigma_too_large"
+    (finding,) = diagnose(numbers(20.0, 0.04), configured(own), symptoms=residual(0.9))
+    assert finding.name == "sigma_too_small"
+
+
+@pytest.mark.parametrize(
+    ("found", "name"), [(1.99, None), (2.01, "sigma_too_small"), (0.51, None), (0.49, "sigma_too_large")]
+)
+def test_a_factor_of_two_is_let_pass(found: float, name: str | None) -> None:
+    own = "--recon gaussian --sigma 1 data.binarisation=none"
+    names = [finding.name for finding in diagnose(numbers(20.0), configured(own), symptoms=residual(found))]
+    assert names == ([name] if name else [])
 
 
 CASES = {
@@ -86,7 +118,8 @@ def test_every_remedy_is_a_command_that_trains(command: str, tmp_path: Any) -> N
     config = configured(shlex.join(own))
     data = open_data(data_node(compose(translate(own))))
     steps = config["training"]["epochs"] * -(-len(data.train) // config["training"]["batch_size"])
-    findings = diagnose(numbers(0.1, 3.2), config, command, steps)
+    beta = 3.2 if "mean" in own else float(config["beta"])
+    findings = diagnose(numbers(0.1, beta), config, command, steps)
     assert findings
     for finding in findings:
         assert finding.remedies
@@ -134,20 +167,19 @@ def test_a_density_above_a_discrete_base_is_seen_too() -> None:
 
 
 def test_a_codebook_that_nobody_uses_is_found() -> None:
-    def found(used: float) -> list[str]:
-        metrics = {
-            **numbers(20.0),
-            "codebook_used": Estimate(used, 0.0, "1", 180),
-            "codebook_perplexity": Estimate(1.9, 0.1, "codes", 180),
-        }
+    def found(used: float, perplexity: float, choices: float = 5000) -> list[str]:
+        told = {"codes": 512.0, "codes_used": used, "codes_perplexity": perplexity, "code_choices": choices}
+        symptoms = {name: Estimate(value, 0.0, "codes", 180) for name, value in told.items()}
         own = "model=vqvae training.epochs=2"
-        findings = diagnose(metrics, configured(own), f"vaekit train {own}")
+        findings = diagnose(numbers(20.0), configured(own), f"vaekit train {own}", symptoms=symptoms)
         for finding in findings:
-            compose(translate(shlex.split(finding.remedies[1])[2:]))
+            for remedy in finding.remedies:
+                compose(translate(shlex.split(remedy)[2:]))
         return [finding.title for finding in findings]
 
-    assert found(2 / 512) == ["Codebook collapse"]
-    assert found(0.1) == []
+    assert found(3, 1.9) == ["Codebook collapse"]
+    assert found(200, 52.0) == []
+    assert found(60, 40.0, choices=300) == []  # more than that many were never to be chosen
 
 
 def test_a_remedy_says_a_key_once() -> None:
@@ -156,17 +188,24 @@ def test_a_remedy_says_a_key_once() -> None:
 
 
 def test_a_heavy_beta_is_the_first_suspect() -> None:
-    (finding, _) = diagnose(
+    (finding,) = diagnose(
         numbers(0.1, 28.0), configured("--reduction mean --recon gaussian data.binarisation=none"), "vaekit train"
     )
-    assert "weighs 28 times" in finding.cause
+    assert "28 times a nat" in finding.cause
     assert finding.remedies[0] == "vaekit train objective.reduction.kind=objectives.SumReduction"
+    (finding,) = diagnose(numbers(0.1, 28.0), configured("beta=28"), "vaekit train beta=28")
+    assert finding.name == "kl_too_heavy"
+    assert finding.remedies[0] == "vaekit train beta=1.0"
 
 
 def test_a_remedy_leaves_out_what_belonged_to_the_part_it_replaces() -> None:
     own = "likelihood=normal likelihood.scale=1.0 data.binarisation=none"
-    (finding,) = diagnose(numbers(0.1), configured(own), f"vaekit train {own}")
+    (finding,) = diagnose(numbers(0.1), configured(own), f"vaekit train {own}", symptoms=residual(0.2))
     assert finding.remedies[0] == "vaekit train data.binarisation=none likelihood=normal_optimal"
+    own = "likelihood=normal --sigma=0.5 data.binarisation=none"
+    (finding,) = diagnose(numbers(0.1), configured(own), f"vaekit train {own}", symptoms=residual(0.1))
+    for remedy in finding.remedies:
+        resolve(compose(translate(shlex.split(remedy)[2:])), (1, 8, 8))  # a sigma that nobody reads is refused
 
 
 def rows(*scores: float, kept: float = 1.0, **others: float) -> list[dict[str, float]]:
@@ -178,14 +217,15 @@ def test_a_training_that_could_go_on_is_found() -> None:
         findings = diagnose(numbers(20.0), configured("training.epochs=10"), rows=rows(*scores, kept=kept))
         for finding in findings:
             compose(translate(shlex.split(finding.remedies[0])[2:]))
-            assert finding.remedies == ("vaekit train training.epochs=20",)
+            assert finding.remedies[0] in ("vaekit train training.epochs=20", "vaekit train training.epochs=30")
         return [finding.title for finding in findings]
 
     rising = [-100.0 + 5 * n for n in range(10)]
     assert found(*rising) == ["Training not finished"]
     assert found(*rising, kept=0.0) == []  # it rose, but the best weights are those of an earlier epoch
     assert found(*[-50.0 - 50 * math.exp(-n) for n in range(10)]) == []  # it has settled
-    assert found(*rising[:4]) == []  # too few epochs to say anything
+    assert found(*rising[:4]) == ["Training not finished"]
+    assert found(*rising[:1]) == []  # too few epochs to say anything
 
 
 def test_a_training_with_a_weight_beside_a_mean_is_asked_by_its_loss() -> None:
@@ -204,14 +244,16 @@ def test_a_training_with_a_weight_beside_a_mean_is_asked_by_its_loss() -> None:
 
 def test_a_latent_that_is_stretched_beyond_the_prior_is_found() -> None:
     def found(kl: float, line: str) -> tuple[str, ...]:
-        findings = diagnose(numbers(kl), configured(line))
+        config = configured(line)
+        findings = diagnose(numbers(kl, config["beta"]), config)
         for finding in findings:
-            assert finding.title == "Overstretched latent"
+            assert finding.name in ("overstretched", "kl_too_light")
             compose(translate(shlex.split(finding.remedies[0])[2:]))
         return findings[0].remedies if findings else ()
 
     # q = N(+-10, 0.1^2) has 51.8 nats a dimension
-    assert found(103.6, "latent_dim=2 beta=0.01") == ("vaekit train beta=0.1", "vaekit train latent_dim=8")
+    assert found(103.6, "latent_dim=2 beta=0.01") == ("vaekit train beta=1.0", "vaekit train beta=0.1")
+    assert found(103.6, "latent_dim=2 beta=0.5") == ("vaekit train beta=5", "vaekit train latent_dim=8")
     assert found(15.0, "latent_dim=2") == ()
     assert found(25.0, "latent_dim=20") == ()
 
@@ -220,4 +262,42 @@ def test_steps_that_were_left_out_are_counted() -> None:
     (finding,) = diagnose(numbers(20.0), configured(""), rows=rows(-1.0, -1.0, **{"train/skipped_steps": 3}))
     assert finding.title == "Steps left out"
     assert finding.evidence.startswith("6 steps")
-    assert finding.remedies == ("vaekit train training.gradient_clip=1", "vaekit train optimizer.lr=0.0001")
+    assert finding.remedies == ("vaekit train optimizer.lr=0.0001", "vaekit train training.gradient_clip=1")
+
+
+def test_a_cause_is_as_grave_as_what_follows_and_stands_alone() -> None:
+    """Two epochs of a model whose latent is unused: the one is a note, the other a warning that it explains."""
+    (finding,) = diagnose(numbers(0.1), configured("training.epochs=2"), rows=rows(-30.0, -20.0))
+    assert (finding.severity, finding.name) == ("warning", "training_unfinished")
+
+
+def test_no_two_findings_explain_each_other_away() -> None:
+    """Whatever is wrong at once, something is said."""
+    own = "--recon gaussian --sigma 1 data.binarisation=none --reduction mean training.epochs=2"
+    symptoms = residual(0.01) | {"prior_gap": Estimate(900.0, 0.0, "nats", 180)}
+    for kl in (0.1, 900.0):
+        assert diagnose(numbers(kl, 0.01), configured(own), rows=rows(-30.0, -20.0), symptoms=symptoms)
+
+
+def test_what_cannot_be_asked_is_not_said_to_have_been_checked() -> None:
+    case = Case(numbers(20.0), configured(""))
+    assert "codebook" not in checked(case)
+    assert "posterior collapse" in checked(case)
+    assert {rule.about for rule in RULES} >= set(checked(case))
+
+
+@pytest.mark.parametrize("state", ["stopped", "broken"])
+def test_without_a_model_there_is_one_thing_to_say(state: str) -> None:
+    case = Case({}, configured("data.binarisation=none"), rows=rows(-30.0, -20.0), state=state, path="runs/a/b")
+    (finding,) = examine(case)
+    assert finding.severity == "error"
+    assert len(checked(case)) == 1
+
+
+def test_numbers_that_are_none_say_nothing() -> None:
+    """metrics.json of a model that has gone to infinity."""
+    metrics = {name: Estimate(math.nan, math.nan, "nats", 180) for name in ("kl", "elbo", "effective_beta")}
+    symptoms = {
+        name: Estimate(math.nan, math.nan, "1", 180) for name in ("residual", "swap_z", "prior_gap", "gap", "spread")
+    }
+    assert diagnose(metrics, configured(""), symptoms=symptoms) == []

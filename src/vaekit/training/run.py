@@ -125,6 +125,14 @@ class RunFolder:
         """What the last evaluation found; empty before it."""
         return self._read_json("metrics.json")
 
+    def write_symptoms(self, symptoms: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace `symptoms.json`: what the diagnosis asks and no evaluation measures."""
+        self._write_json("symptoms.json", symptoms)
+
+    def symptoms(self) -> dict[str, Any]:
+        """What the diagnosis has measured; empty for runs of before version 0.3."""
+        return self._read_json("symptoms.json")
+
     def append_row(self, row: Row) -> None:
         """Add a row to `metrics.jsonl`."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:

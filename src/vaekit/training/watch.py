@@ -1,8 +1,9 @@
-"""What a training says of itself while it runs: steps that were left out, a latent that is unused or overstretched."""
+"""What a training says of itself while it runs: steps left out, a loss blown up, codes or a latent unused or overstretched."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import median
 
 from vaekit.models.vae import VAE
 from vaekit.training.history import Row
@@ -15,6 +16,10 @@ STRETCHED_NATS = 8.0
 # before this share of the training a KL near zero is only a beginning
 _EARLY = 0.2
 _SHOWN = 3
+# an epoch whose loss is worse than the best one's by so many times a usual loss has thrown away what was learned
+BLOWN_UP = 100.0
+# below this share of a codebook's size, its perplexity says that it has collapsed
+DEAD_CODES = 0.1
 
 
 class Watch(Callback):
@@ -42,7 +47,9 @@ class Watch(Callback):
             self.say(f"{guard.last}{more}")
 
     def epoch(self, progress: Progress, row: Row) -> None:
-        """Look at the KL on the validation split."""
+        """Look at the loss, the use of a codebook, and the KL on the validation split."""
+        self._losses(progress)
+        self._codes(progress, row)
         kl = row.get("val/kl_loss")
         if kl is None or progress.step <= max(self.settled, int(_EARLY * progress.steps)):
             return
@@ -61,6 +68,25 @@ class Watch(Callback):
                 f"latent dimensions: codes lie where the prior does not, and samples will be bad. Weigh the KL more: raise beta "
                 "(or kld_weight), or take more latent dimensions.",
             )
+
+    def _losses(self, progress: Progress) -> None:
+        losses = [row["train/loss"] for row in progress.history.rows if "train/loss" in row]
+        if len(losses) > 1 and losses[-1] - min(losses) > BLOWN_UP * median(map(abs, losses)):
+            self._once(
+                "loss",
+                f"The loss of epoch {progress.epoch} is {losses[-1]:.3g}, after {min(losses):.3g} in the best one: the steps are "
+                "too large. If it does not come back, lower optimizer.lr, or clip with training.gradient_clip=1.",
+            )
+
+    def _codes(self, progress: Progress, row: Row) -> None:
+        used, perplexity = row.get("val/codebook_used"), row.get("val/codebook_perplexity")
+        if used is None or perplexity is None or progress.step <= 0.5 * progress.steps or used >= DEAD_CODES:
+            return
+        self._once(
+            "codes",
+            f"{used:.1%} of the codes are in use after epoch {progress.epoch}, with a perplexity of {perplexity:.3g}: the others "
+            "cost their rate for nothing. If it stays so, take fewer (posterior.codebook.codes).",
+        )
 
     def _once(self, what: str, line: str) -> None:
         if what not in self._said:
