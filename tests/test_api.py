@@ -71,7 +71,7 @@ def test_a_run_agrees_with_its_files(run: api.Run) -> None:
 
 def test_the_folder_has_what_the_design_says(run: api.Run) -> None:
     files = {"config.yaml", "environment.json", "train.log", "metrics.jsonl", "model.safetensors", "checkpoints",
-             "metrics.json", "figures", "frames", "report.html"}  # fmt: skip
+             "metrics.json", "symptoms.json", "figures", "frames", "report.html"}  # fmt: skip
     assert {path.name for path in run.path.iterdir()} == files
     assert {path.suffix for path in run.path.rglob("*") if path.is_file()} == {
         ".yaml", ".json", ".log", ".jsonl", ".safetensors", ".png", ".html", ".gif"

@@ -88,6 +88,10 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         r"p\.event_shape is \['x'\], expected a list, each item an integer",
     ),
     "text for a list": ({"kind": "priors.StandardNormal", "event_shape": "12"}, "expected a list"),
+    "one for a list": (
+        {"kind": "priors.StandardNormal", "event_shape": 12},
+        r"p\.event_shape is 12, expected a list, each item an integer; write p\.event_shape=\[12\]\.",
+    ),
     "float for an integer": ({"kind": "priors.StandardNormal", "event_shape": [1.5]}, "each item an integer"),
     "truth for an integer": ({"kind": "priors.StandardNormal", "event_shape": [True]}, "each item an integer"),
     "text for a number": ({"kind": "likelihoods.Normal", "event_shape": [2], "scale": "1"}, "expected a finite number"),

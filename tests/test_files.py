@@ -102,3 +102,5 @@ def test_closest() -> None:
     assert closest("zzz", ["latent_dim", "seed"]) == "; valid: latent_dim, seed."
     assert closest("zzz", [f"key{i:02d}" for i in range(30)]).endswith("key19, ....")
     assert closest("zzz", []) == "."
+    assert closest("SCVI", ["scvi", "vae"]) == "; closest: scvi."
+    assert closest("cell_Type", ["CELL_TYPE", "Cell_type", "donor"]) == "; closest: CELL_TYPE, Cell_type."

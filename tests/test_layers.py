@@ -18,8 +18,8 @@ PACKAGE = SOURCE / "vaekit"
 LAYERS = (
     "errors", "files", "math", "distributions", "schedules", "networks", "conditionals", "priors", "likelihoods", "models",
     "objectives", "data", "training", "evaluation", "report", "builder", "settings", "compose",
-    "gallery", "snapshots", "recipe", "runs", "api", "sweep", "comparison", "second_stage", "exports", "cli", "__main__",
-    "estimator",
+    "gallery", "snapshots", "recipe", "runs", "other_data", "out_of_distribution", "measurements", "api", "reproduce", "diagnosis",
+    "sweep", "comparison", "second_stage", "exports", "cli", "__main__", "estimator",
 )  # fmt: skip
 FREE = "_version"  # of everyone
 

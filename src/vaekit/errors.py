@@ -27,9 +27,11 @@ class NotFittedError(RuntimeError):
 
 
 def closest(name: str, valid: Iterable[str]) -> str:
-    """The end of a message about a wrong name: ``; closest: a, b.``, or the list of what is valid."""
+    """The end of a message about a wrong name: ``; closest: a, b.``, or the list of what is valid. Case counts for nothing."""
     valid = sorted(set(valid))
-    near = difflib.get_close_matches(name, valid, n=3, cutoff=0.5)
+    lower = [one.lower() for one in valid]
+    ranked = difflib.get_close_matches(name.lower(), sorted(set(lower)), n=3, cutoff=0.5)
+    near = [one for match in ranked for one, small in zip(valid, lower, strict=True) if small == match][:3]
     if near:
         return f"; closest: {', '.join(near)}."
     return f"; valid: {', '.join(valid[:20])}{', ...' if len(valid) > 20 else ''}." if valid else "."

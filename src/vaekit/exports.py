@@ -65,7 +65,10 @@ def write_samples(
 def restored(run: Run, values: np.ndarray, path: Path) -> tuple[Path, ...]:
     """Write what values of the model stand for in what the user gave, beside the .npy file at `path`; nothing if they are that."""
     restore = run.dataset.restore
-    return () if restore is None else (restore.write(values, path),)
+    if restore is None:
+        return ()
+    written = restore.write(values, path)
+    return (written, written.with_suffix(".parquet")) if written.suffix == ".csv" else (written,)
 
 
 def write_reconstructions(run: Run, path: Path, split: str) -> tuple[Path, ...]:
@@ -189,9 +192,9 @@ def _write_walk(run: Run, path: Path, walk: Walk, told: Tensor | None) -> tuple[
 
 
 def write_codes(run: Run, path: Path, split: str, *, scale: bool) -> Path:
-    """Write posterior means (N, L) of a split as .npz, with `index`, `names` and `labels` where there are any, and `scale` on request.
+    """Write posterior means (N, L) of a split as .npz, with `index`, and on request `scale`.
 
-    `names` are those of the cells, as strings: no pickle.
+    With `labels` and `names`, those of the cells, where there are any; names are strings, so that no pickle is needed.
     """
     if path.suffix != ".npz":
         raise ConfigError(f"--output is {path}, expected a file that ends in .npz.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -34,6 +34,8 @@ from vaekit.training.run import RunFolder
 
 CPU = torch.device("cpu")
 
+Precision = Literal["float32", "float64"]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,12 +44,14 @@ class Run:
     Attributes:
         path: The run folder.
         device: Where the model computes.
-        opened: The data, where they are open already.
+        opened: The data, where they are open already: on the device, and in the precision.
+        precision: That model and data have.
     """
 
     path: Path
     device: torch.device = CPU
     opened: Dataset | None = None
+    precision: Precision = "float32"
 
     @cached_property
     def folder(self) -> RunFolder:
@@ -66,12 +70,23 @@ class Run:
             model = build_model(self.config)
         _load_weights(model, self.folder.model(), self.path)
         advance(model, last_end(model))  # weights are kept of a model that has reached its final form
-        return model.to(self.device).eval()
+        return (model.double() if self.precision == "float64" else model).to(self.device).eval()
 
     @cached_property
     def dataset(self) -> Dataset:
         """The data that the model was trained on, on the device."""
-        return self.opened or open_data(self.config["data"]).to(self.device)
+        return self.opened or self.prepared(open_data(self.config["data"]))
+
+    def prepared(self, dataset: Dataset) -> Dataset:
+        """Data on the device and in the precision of this run's model."""
+        dataset = dataset.to(self.device)
+        return dataset.double() if self.precision == "float64" else dataset
+
+    def on(self, dataset: Dataset) -> Run:
+        """The same model with other data, which are `prepared`."""
+        other = replace(self, opened=dataset)
+        other.__dict__.update({name: self.__dict__[name] for name in ("config", "model") if name in self.__dict__})
+        return other
 
     @cached_property
     def plan(self) -> EvaluationPlan:
@@ -96,6 +111,14 @@ class Run:
             ) from error
 
     @property
+    def symptoms(self) -> dict[str, Estimate]:
+        """What the diagnosis had measured when the training ended, beyond the numbers of an evaluation."""
+        try:
+            return {name: Estimate.from_dict(entry) for name, entry in self.folder.symptoms().items()}
+        except TypeError as error:
+            raise RunError(f"{self.path / 'symptoms.json'} is damaged: {error}. Remove it.") from error
+
+    @property
     def command(self) -> str:
         """How the training was started."""
         return str(self.folder.environment().get("command", "vaekit train"))
@@ -115,13 +138,16 @@ def load(path: Path | str, device: str = "cpu") -> VAE:
     return Run(Path(path), select(device)).model
 
 
-def open_run(path: Path | str, device: str = "auto") -> Run:
+def open_run(path: Path | str, device: str = "auto", precision: Precision = "float32") -> Run:
     """A finished run, to be measured or used on the device called `device`.
 
     Raises:
         RunError: If `path` is no run folder.
+        ConfigError: If the device has no numbers of that precision.
     """
-    run = Run(Path(path), select(device))
+    run = Run(Path(path), select(device), precision=precision)
+    if run.device.type == "mps" and precision == "float64":
+        raise ConfigError("device is 'mps', which has no float64: write --device cpu.")
     _ = run.folder  # a wrong path is said now
     return run
 
@@ -142,9 +168,7 @@ def evaluate(run: Run, split: str = "test", plan: EvaluationPlan | None = None) 
         metrics = {name: _at_resolution(estimate, run.model.event_shape) for name, estimate in metrics.items()}
     for name, value in run.model.likelihood.parameters_of_note.items():
         metrics[name] = Estimate(value, 0.0, "1", 0, "a parameter of the likelihood")
-    # bits are of discrete data under a probability; those of a density would hang on the unit of the values
-    likelihood = run.model.likelihood
-    if likelihood.discrete and "elbo" in metrics and (run.dataset.binary or not isinstance(likelihood, Bernoulli)):
+    if "elbo" in metrics and has_bits(run):
         metrics["bits_per_dim"] = bits_per_dimension(metrics["elbo"], run.model.event_shape.numel())
     means = encodings(run.model, data, plan)[0]
     metrics["active_units"] = active_units(means)
@@ -154,6 +178,12 @@ def evaluate(run: Run, split: str = "test", plan: EvaluationPlan | None = None) 
     if codebook is not None:
         metrics |= codebook_estimates(*codebook)
     return metrics
+
+
+def has_bits(run: Run) -> bool:
+    """Whether nats are bits: of discrete data under a probability. Those of a density would hang on the unit of the values."""
+    likelihood = run.model.likelihood
+    return likelihood.discrete and (run.dataset.binary or not isinstance(likelihood, Bernoulli))
 
 
 def generation(
@@ -206,17 +236,30 @@ def evaluation_plan(run: Run, overrides: Sequence[str] = ()) -> EvaluationPlan:
 def record(run: Run, metrics: Mapping[str, Estimate]) -> None:
     """Make these numbers of the run, beside those of other measurements of the same weights, and write its report anew."""
     fresh = {name: estimate.as_dict() for name, estimate in metrics.items()}
-    # one number of draws at a time: a reader should not have to ask which bound is which
-    before = run.folder.metrics().items()
-    others = {name: entry for name, entry in before if name not in fresh and not name.startswith("iwae_")}
-    run.folder.write_metrics({**fresh, **others})
+    before = run.folder.metrics()
+    # one set of bounds at a time, so that a reader need not ask which is which: the last one that was asked for by its draws,
+    # which has an effective sample size beside each bound, or without it that of the last evaluation
+    if _has_ladder(before) and not _has_ladder(fresh):
+        fresh = {name: entry for name, entry in fresh.items() if not is_bound(name)}
+    elif any(map(is_bound, fresh)):
+        before = {name: entry for name, entry in before.items() if not is_bound(name)}
+    run.folder.write_metrics({**fresh, **{name: entry for name, entry in before.items() if name not in fresh}})
     write_page(run.path)
 
 
+def is_bound(name: str) -> bool:
+    """Whether a number is one of those from K draws of an importance-weighted bound."""
+    return name.startswith(("iwae_", "ess_", "bits_per_dim_iwae_"))
+
+
+def _has_ladder(metrics: Mapping[str, Any]) -> bool:
+    return any(name.startswith("ess_") for name in metrics)
+
+
 def findings(run: Run, metrics: Mapping[str, Estimate]) -> list[Finding]:
-    """The diagnosis that these numbers give."""
+    """The diagnosis that these numbers give, with the symptoms that were measured when the training ended."""
     rows = run.history
-    return diagnose(metrics, run.config, run.command, int(rows[-1]["step"]) if rows else None, rows)
+    return diagnose(metrics, run.config, run.command, int(rows[-1]["step"]) if rows else None, rows, run.symptoms)
 
 
 def _number(override: str, value: str) -> Any:

@@ -92,7 +92,7 @@ def test_samples_are_rows_of_the_same_table(vaekit: Any, trained: Run, path: Pat
     said = vaekit("sample", trained.path, "--count", 100, "--seed", 3)
     assert (said.code, said.err) == (0, "")
     written = [Path(line) for line in said.out.splitlines()]
-    assert [file.name for file in written] == ["samples.npy", "samples.csv", "samples.png"]
+    assert [file.name for file in written] == ["samples.npy", "samples.csv", "samples.parquet", "samples.png"]
     assert all(file.is_file() for file in written)
     assert np.load(written[0]).shape == (100, 11)
     real, made = pd.read_csv(path), pd.read_csv(written[1])

@@ -59,3 +59,13 @@ def test_too_few_runs_and_nothing_to_explain_are_said() -> None:
     )
     assert "one setting" in str(importance(NAMES[:1], [row[:1] for row in GRID], list(range(24))))
     assert "same score" in str(importance(NAMES, GRID, [1.0] * 24))
+
+
+def test_settings_that_change_together_are_one_and_share_nothing() -> None:
+    rows = [(weight, f"beta {weight}", latent) for weight, latent, prior in GRID if prior == "Vamp"]
+    made = importance(("kld_weight", "beta", "latent_dim"), rows, [math.log(float(weight)) for weight, _, _ in rows])
+    assert isinstance(made, Importance)
+    assert made.names == ("kld_weight and beta", "latent_dim")
+    assert made.values[0] == pytest.approx(2.0, abs=0.5)
+    alone = importance(("kld_weight", "beta"), [row[:2] for row in rows], list(range(len(rows))))
+    assert "one setting" in str(alone)

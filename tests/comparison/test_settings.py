@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vaekit.comparison.settings import data_of, differing, shown
+from vaekit.comparison.settings import data_of, differing, shown, told_apart
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -89,3 +89,10 @@ def test_the_same_data_seen_differently_are_the_same_data() -> None:
 def test_values_are_written_as_people_write_them() -> None:
     given = ["priors.Vamp", "a b.c", [1, 2.0, "x"], True, None, 1e-5, 0.30000000000000004, 7]
     assert [shown(value) for value in given] == ["Vamp", "a b.c", "[1,2,x]", "true", "null", "1e-05", "0.3", "7"]
+
+
+def test_data_of_one_name_are_told_apart_by_what_differs() -> None:
+    held, other = {"data__ood": "condition=stim", "data__seed": 1}, {"data__ood": None, "data__seed": 1}
+    assert told_apart([config(**held), config(**other)]) == ["data.ood=condition=stim", "data.ood=null"]
+    paths = [config(data__path=f"/home/me/{folder}/cells.h5ad") for folder in "ab"]
+    assert told_apart(paths) == ["data.path=a/cells.h5ad", "data.path=b/cells.h5ad"]

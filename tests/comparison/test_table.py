@@ -52,3 +52,14 @@ def test_they_do_under_one_scale_and_under_scales_that_were_found(likelihoods: t
     key, apart, names = order(*likelihoods)
     assert (key, names) == ("validation/reconstruction", ["a", "b", "c"])
     assert apart["test/reconstruction"] == ""
+
+
+def test_groups_of_one_name_say_how_their_data_differ() -> None:
+    runs = [measured(name, GIVEN, 10, 1) for name in "abc"]
+    for run, ood in zip(runs, (None, "condition=stim", None), strict=True):
+        run.config["data"]["ood"] = ood  # type: ignore[index]
+    assert [compared.group.title for compared in groups(runs)] == [
+        "pbmc3k, data.ood=null",
+        "pbmc3k, data.ood=condition=stim",
+    ]
+    assert [compared.group.title for compared in groups(runs[:1])] == ["pbmc3k"]

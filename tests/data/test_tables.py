@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from vaekit.data import DataFormatError, named, named_table, table
 from vaekit.data.catalog import find_files
 from vaekit.data.columns import Category, Columns, Constant, Number, TableRestore
+from vaekit.data.delimited import read_frame
 from vaekit.data.entries import ENTRIES
 from vaekit.data.schema import TableWishes, infer
 from vaekit.data.tables import columns_of
@@ -368,14 +369,24 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "ragged": (b"a,b\n1,x\n2,y,z\n3,x\n", r"not a table: .*Expected 2 columns, got 3"),
     "too short": (b"a,b\n1,x\n2\n", "Expected 2 columns, got 1"),
     "duplicate": (b"a,b,a\n1,x,2\n", "'a' more than once in its first line"),
-    "unnamed": (b"a,,c\n1,x,2\n", "no name for column 2"),
+    "unnamed": (b"a,,c\n1,x,2\n", r"no name for column 2 .* for each column\.$"),
+    "index of pandas": (b",a,c\n0,x,2\n", r"no name for column 1 .* for each column; .* write the table with index=False\.$"),
     "no names": (b"1,2,3\n4,5,6\n", "only numbers in its first line"),
+    "a row for names": (b"1,x\n2,y\n3,x\n", r"a row in its first line, .*: '1' is a number, and 'x' a value of its own column"),
     "empty": (b"", "is empty"),
     "no rows": (b"a,b\n", "no rows below its first line|is not a table"),
     "mixed": (b"a,b\n1,x\n2,y\nn/a,x\n4,y\n", r"column 'a' has numbers in 3 rows and other text in 1, first 'n/a' in row 3"),
     "wide": (b",".join(b"c%d" % k for k in range(2001)) + b"\n" + b"1," * 2000 + b"1\n", "2,001 columns, expected at most 2,000"),
     "very wide": (b",".join(b"c%d" % k for k in range(100_000)) + b"\n", "about 100,000 columns"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", [b"2019,kind\n2019,x\n3,y\n", b"mail,call\nmail,call\n,call\nmail,\n"], ids=["a year", "ticked"]
+)
+def test_names_that_could_be_values_are_names(tmp_path: Path, text: bytes) -> None:
+    first = text.split(b"\n")[0].decode().split(",")
+    assert list(read_frame(written(tmp_path / "t.csv", text), (), ()).columns) == first
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())

@@ -61,3 +61,30 @@ def tiny_vae() -> Any:
         for parameter in model.parameters():
             parameter.mul_(3)
     return model
+
+
+@pytest.fixture
+def mean_field(pca: Any, linear: Any) -> Callable[..., Any]:
+    """The model that made the data, with the best diagonal posterior moved by `shift` and its variances times `widen`."""
+    from vaekit.conditionals import Normal
+    from vaekit.likelihoods import Normal as Observed
+    from vaekit.models import flat
+    from vaekit.priors import StandardNormal
+
+    def make(shift: Any = 0.0, widen: Any = 1.0, prior: Any = None) -> Any:
+        features, size = pca.weight.shape
+        precision = torch.eye(size) + pca.weight.T @ pca.weight / pca.sigma**2
+        gain = torch.linalg.solve(precision, pca.weight.T) / pca.sigma**2
+        log_variance = (torch.as_tensor(widen) / precision.diagonal()).log()
+        return flat(
+            encoder=linear(
+                torch.cat([gain, torch.zeros(size, features)]),
+                torch.cat([torch.as_tensor(shift) - gain @ pca.bias, log_variance]),
+            ),
+            decoder=linear(pca.weight, pca.bias),
+            posterior=Normal((size,)),
+            prior=StandardNormal((size,)) if prior is None else prior,
+            likelihood=Observed((features,), scale=pca.sigma),
+        )
+
+    return make

@@ -27,11 +27,9 @@ from vaekit.report.comparison import (
 from vaekit.report.comparison_figures import (
     FeatureStatistics,
     Panel,
-    Point,
     feature_statistics,
     importance_bars,
     latent_map,
-    rate_distortion,
 )
 from vaekit.report.comparison_page import write_comparison_page
 
@@ -218,19 +216,7 @@ def test_maps_are_drawn_with_any_column(tmp_path: Path, kind: str) -> None:
 
 def test_points_that_are_not_finite_give_a_message(tmp_path: Path) -> None:
     latent_map([Panel("in", np.full((3, 2), np.nan))], ("a", "b"), tmp_path / "a.png", "")
-    rate_distortion([Point("a", NAN, 0, 1, 0)], tmp_path / "b.png", "")
     assert size(tmp_path / "a.png")
-    assert size(tmp_path / "b.png")
-
-
-@pytest.mark.parametrize("count", [1, 2, 40])
-def test_rate_and_distortion_of_any_number_of_runs(tmp_path: Path, count: int) -> None:
-    rng = np.random.default_rng(0)
-    points = [Point(ODD[k % len(ODD)], float(rng.gamma(2)), 0.1, 90.0 + float(rng.normal()), NAN) for k in range(count)]
-    rate_distortion(points, tmp_path / "a.png", "caption")
-    first = (tmp_path / "a.png").read_bytes()
-    rate_distortion(points, tmp_path / "a.png", "caption")
-    assert (tmp_path / "a.png").read_bytes() == first
 
 
 def test_importances_are_drawn_the_largest_first(tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaekit.report import curves, generated_samples, latent, latent_space, manifold, reconstructions, training_losses
+from vaekit.report import (
+    curves,
+    generated_samples,
+    latent,
+    latent_space,
+    latent_spectrum,
+    manifold,
+    reconstructions,
+    training_losses,
+)
 from vaekit.report.tiles import NOT_A_NUMBER, to_pixels
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -183,6 +192,10 @@ FIGURES = {
     "latent-unlabelled": lambda path: latent_space(broken(normal(300, 2)), None, [], ("a", "b"), path),
     "latent-one-point": lambda path: latent_space(np.array([[1e9, 0.0]]), np.array([-1]), [], ("a", "b"), path),
     "latent-nan": lambda path: latent_space(np.full((3, 2), np.nan), None, [], ("a", "b"), path),
+    "spectrum": lambda path: latent_spectrum(np.exp(normal(20)), normal(20) ** 2, HOSTILE[:4] * 5, path),
+    "spectrum-wide": lambda path: latent_spectrum(broken(np.exp(normal(300))), None, ["z"] * 300, path),
+    "spectrum-nan": lambda path: latent_spectrum(np.full(3, np.nan), None, ["z"] * 3, path),
+    "spectrum-dead": lambda path: latent_spectrum(np.zeros(1), np.zeros(1), ["z[0]"], path),
     "plane": lambda path: manifold(normal(5, 5, 1, 8, 8), path, (HOSTILE[0], HOSTILE[2]), np.linspace(-2, 2, 5)),
 }
 

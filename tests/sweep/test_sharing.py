@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -261,6 +262,9 @@ def test_a_storage_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp
         Store(sqlite(tmp_path / "text.db"), "a", Definition((WIDTHS,), "grid", 1))
     with pytest.raises(ConfigError, match="SQLAlchemy knows no such database"):
         Store("nosuch://host/name", "a", Definition((WIDTHS,), "grid", 1))
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(ConfigError, match="driver .* is not installed; write pip install psycopg2-binary "):
+        Store("postgresql://host/name", "a", Definition((WIDTHS,), "grid", 1))
     with pytest.raises(ConfigError, match="expected the URL of a database"):
         checked_url("sweep.db")
     assert shown("postgresql://me:secret@host/x") == "postgresql://me:***@host/x"

@@ -13,7 +13,9 @@ def add_run(parser: ArgumentParser) -> None:
 
 def add_split(parser: ArgumentParser) -> None:
     """The part of the data."""
-    parser.add_argument("--split", default="test", help="train, validation, test (default), or ood where the data set some aside")
+    parser.add_argument(
+        "--split", default="test", help="train, validation, test (default), or ood where the data set some aside"
+    )
 
 
 def add_device(parser: ArgumentParser) -> None:

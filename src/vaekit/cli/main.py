@@ -22,6 +22,8 @@ COMMANDS = {
     "resume": "go on with a training exactly where it stopped",
     "sweep": "train many settings: resumable, on one machine or many",
     "evaluate": "measure a trained model: numbers with standard errors",
+    "gradients": "measure signal and noise of the gradients of a trained model",
+    "doctor": "say what is wrong with a run, why, and which command mends it",
     "prior": "fit a prior to the latents of a trained model",
     "sample": "draw new examples from a trained model",
     "reconstruct": "pass data through a trained model and back",
@@ -30,6 +32,7 @@ COMMANDS = {
     "interpolate": "go from one example to another through the latent space",
     "compare": "put finished runs side by side: one table and pictures",
     "report": "write one HTML file about a run",
+    "reproduce": "carry out a published protocol and compare",
     "list": "show the parts that can be chosen",
     "data": "show the data sets, or fetch one",
 }

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from vaekit.training.loop import Callback
 
 
+# findings at the end of a training: the first is the root cause
+SHOWN = 3
+
+
 def say(line: str) -> None:
     """Print a line now."""
     print(line, flush=True)
@@ -37,9 +41,13 @@ def conclude(run: Run) -> None:
     say("")
     say(f"On {len(run.dataset.test):,} test examples (± one standard error):")
     say(plain_table(run.metrics))
-    for finding in run.findings:
+    findings = run.findings
+    for finding in findings[:SHOWN]:
         say("")
-        say(str(finding))
+        say(finding.brief())
+    if findings:
+        more = f"{len(findings) - SHOWN} more findings, " if len(findings) > SHOWN else ""
+        say(f"\nFor {more}all remedies, and --fix: {shlex.join(['vaekit', 'doctor', str(run.path)])}")
     say("")
     say(f"Pictures: {run.folder.figures}")
     say(f"Report:   {run.path / 'report.html'}")

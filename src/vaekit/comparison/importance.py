@@ -41,7 +41,8 @@ def importance(names: Sequence[str], settings: Sequence[Sequence[str]], scores: 
 
     A random forest (100 trees) is fitted to the scores; a setting is as important as the explained share of the variance falls when
     its values are shuffled between runs (30 times). Numbers are taken by their order, so that their scale does not matter; words as
-    one column each. It sees interactions, and says nothing on values that no run has.
+    one column each. It sees interactions, and says nothing on values that no run has. Settings that change only together, as
+    `beta` and `kld_weight` do over one number of features, are one: "beta and kld_weight".
 
     Arguments:
         names: S.
@@ -58,12 +59,23 @@ def importance(names: Sequence[str], settings: Sequence[Sequence[str]], scores: 
     if len(kept) < LEAST:
         return f"Which settings mattered is not asked of {len(kept)} runs; it takes {LEAST} or more."
     y = np.array([scores[place] for place in kept])
+    names, settings = _told_apart(names, [settings[place] for place in kept])
     if len(names) < 2:
         return "Which settings mattered is not asked where the runs differ in one setting or none."
     if float(y.std()) == 0.0:
         return "No setting mattered: all runs have the same score."
-    columns = [_encoded([settings[place][column] for place in kept]) for column in range(len(names))]
+    columns = [_encoded([row[column] for row in settings]) for column in range(len(names))]
     return _forest(tuple(names), columns, (y - y.mean()) / y.std())
+
+
+def _told_apart(names: Sequence[str], settings: list[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Settings of which each says what the other is, as one: a forest would share what matters between them."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for column in range(len(names)):
+        values = [row[column] for row in settings]
+        groups.setdefault(tuple(map(values.index, values)), []).append(column)
+    merged = [" and ".join(names[column] for column in group) for group in groups.values()]
+    return merged, [[row[group[0]] for group in groups.values()] for row in settings]
 
 
 def _forest(names: tuple[str, ...], columns: list[npt.NDArray[np.float64]], y: npt.NDArray[np.float64]) -> Importance:

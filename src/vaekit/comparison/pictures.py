@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from vaekit.comparison.measure import Measured
 from vaekit.comparison.table import Compared
 from vaekit.comparison.views import View
 from vaekit.errors import ConfigError
+from vaekit.evaluation.units import Estimate
 from vaekit.report.comparison import Picture
 from vaekit.report.comparison_figures import (
     FeatureStatistics,
     Panel,
-    Point,
     feature_statistics,
     importance_bars,
     latent_map,
-    rate_distortion,
 )
+from vaekit.report.rate_distortion import Point, rate_distortion
 
 Array = npt.NDArray[Any]
 # from latents (N, L) of each part, the first in distribution, to points of each on one plane, and the names of its axes
@@ -99,9 +99,9 @@ def draw(
     label = _label(compared, 0)
     drawn, notes = [], []
     pictures = (
+        _rates(compared, folder / f"{prefix}rate_distortion.png"),
         _latents(best, label, folder / f"{prefix}latent_map.png", mapper, colour),
         _features(best, label, folder / f"{prefix}features.png"),
-        _rates(compared, folder / f"{prefix}rate_distortion.png"),
         _mattered(compared, folder / f"{prefix}importance.png"),
     )
     for picture in pictures:
@@ -188,24 +188,40 @@ def _rates(compared: Compared, path: Path) -> Picture | str:
     if not having:
         return "No picture of rate and distortion: no run has an ELBO."
     family = _family(having[0][1])
-    points = [
-        Point(
-            _label(compared, place), n["kl"].value, n["kl"].standard_error,
-            n["reconstruction"].value, n["reconstruction"].standard_error,
-        )
-        for place, run, n in having if _family(run) == family
-    ]  # fmt: skip
+    points = [_point(compared, place, n) for place, run, n in having if _family(run) == family]
     others = len(having) - len(points)
-    rate_distortion(
-        points, path, f"Test data, one point a run, ± one standard error; orange: the first of the table, {family[0]}"
-    )
+    rate_distortion(points, path, f"Test data, one point a run, ± one standard error; nats of {family[0]}")
     are = "run whose nats do not compare is" if others == 1 else "runs whose nats do not compare are"
     without = f" {others} {are} not shown." if others else ""
     text = (
-        "What a code costs against what it leaves untold. The ELBO is the same along a grey line, and better to the lower left."
-        f"{without}"
+        "What a code costs against what it leaves untold. The ELBO is the same along a grey line, and better to the lower left; "
+        "the star has the best on these data. A run above the blue line, the lower convex hull, is beaten by a mixture of two "
+        f"others: more rate for what it tells. Minus the slope of that line is the beta for which its runs are best.{without}"
     )
-    return Picture(path, "Rate and distortion", text)
+    return Picture(path, "Rate-distortion curve", text, main=len({point.beta for point in points}) > 2)
+
+
+def _point(compared: Compared, place: int, numbers: Mapping[str, Estimate]) -> Point:
+    group, line = compared.group, compared.group.lines[place]
+    rate, distortion = numbers["kl"], numbers["reconstruction"]
+    # a seed tells readers of a curve nothing
+    differing = [
+        f"{name.rpartition('.')[2]}={value}"
+        for name, value in zip(group.settings, line.settings, strict=True)
+        if value != "–" and name not in ("beta", "seed")
+    ]
+    beta = compared.runs[place].config.get("beta")
+    known = isinstance(beta, int | float) and not isinstance(beta, bool)
+    told = known and "beta" in group.settings
+    return Point(
+        " ".join(differing) or ("" if told else _label(compared, place)),
+        rate.value,
+        rate.standard_error,
+        distortion.value,
+        distortion.standard_error,
+        numbers["elbo"].standard_error,
+        float(beta) if told and beta is not None else None,
+    )
 
 
 def _family(run: Measured) -> tuple[str, str]:

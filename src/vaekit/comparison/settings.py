@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 # where and how a run was made, and what the data alone say
@@ -21,6 +22,19 @@ def data_of(config: Config) -> tuple[tuple[str, str], ...]:
     return tuple(
         sorted((name, repr(value)) for name, value in _leaves(config["data"]) if name.split(".")[0] not in VIEWS)
     )
+
+
+def told_apart(configs: Sequence[Config]) -> list[str]:
+    """How the data of each differ from those of the others, by settings: `data.ood=condition=stim`; of a path its last two parts."""
+    known = [dict(_leaves(config["data"])) for config in configs]
+    counted = [dict(data_of(config)) for config in configs]
+    names = [name for name in dict.fromkeys(name for one in counted for name in one)
+             if len({one.get(name) for one in counted}) > 1]  # fmt: skip
+    return [" ".join(f"data.{name}={_written(one[name])}" for name in names if name in one) for one in known]
+
+
+def _written(value: Any) -> str:
+    return "/".join(Path(value).parts[-2:]) if isinstance(value, str) else shown(value)
 
 
 def differing(configs: Sequence[Config]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vaekit.comparison.measure import Measured
-from vaekit.comparison.settings import data_of, differing
+from vaekit.comparison.settings import data_of, differing, told_apart
 from vaekit.errors import ConfigError, closest
 from vaekit.report.comparison import Cell, Column, Group, Line, best_first
 
@@ -91,8 +91,21 @@ def groups(measured: Sequence[Measured], by: str | None = None) -> list[Compared
         together.setdefault(data_of(run.config), []).append(run)
     if by is not None:
         _must_be_known(by, measured)
-    made = [_compared(runs, by) for runs in together.values()]
+    made = _with_own_titles([_compared(runs, by) for runs in together.values()])
     return sorted(made, key=lambda compared: (-len(compared.runs), compared.group.title))
+
+
+def _with_own_titles(made: list[Compared]) -> list[Compared]:
+    """Groups of one title with what tells their data apart behind it."""
+    alike: dict[str, list[Compared]] = {}
+    for compared in made:
+        alike.setdefault(compared.group.title, []).append(compared)
+    told = {}
+    for title, several in alike.items():
+        how = told_apart([compared.runs[0].config for compared in several])
+        for compared, said in zip(several, how, strict=True):
+            told[id(compared)] = f"{title}, {said}" if len(several) > 1 and said else title
+    return [replace(compared, group=replace(compared.group, title=told[id(compared)])) for compared in made]
 
 
 def check_order(by: str) -> None:

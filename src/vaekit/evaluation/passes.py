@@ -57,11 +57,11 @@ def measuring(model: VAE) -> Iterator[None]:
         model.train(was_training)
 
 
-def batches(split: Split, plan: Plan) -> Iterator[Batch]:
-    """The split in order; random transforms draw each example's own noise."""
+def batches(split: Split, plan: Plan, start: int = 0) -> Iterator[Batch]:
+    """The split in order, from the example at `start`; random transforms draw each example's own noise."""
     device = split.stored.device
     count = min(plan.batch_size, max(1, _VALUES // split.stored.shape[1:].numel()))
-    for first in range(0, len(split), count):
+    for first in range(start, len(split), count):
         yield examples(split, torch.arange(first, min(first + count, len(split)), device=device), plan)
 
 

@@ -38,13 +38,25 @@ _KNOWN = {
         "Latent plane, decoded",
         "The two latent dimensions vary over the prior; at each point, its decoded code.",
     ),
+    "latent_spectrum": (
+        "What each latent dimension carries",
+        "How much its posterior mean varies over the examples, and its KL, the one that varies most first. Dashed: above it, a "
+        "dimension counts as active.",
+    ),
     "codebook_usage": (
         "Use of the codebook",
         "How often each code is chosen, the most frequent first. Dashed: all codes alike. A code that is never chosen is dead.",
     ),
+    "ood": ("", ""),  # one for each other data set
+    "gradients": (
+        "Signal and noise of the gradients",
+        "Mean over standard deviation of the gradient by the number of draws, for encoder and decoder. Dashed: what noise alone "
+        "would show.",
+    ),
 }
 _PLACES = {name: place for place, name in enumerate(_KNOWN)}
 _FITTED = re.compile(r"samples_(?P<prior>.+)")
+_APART = re.compile(r"ood_(?P<other>.+)")
 _STAGE = re.compile(r"(?P<kind>sample|reconstructions)_stage(?P<stage>\d+)_(?P<size>\d+x\d+)")
 
 
@@ -72,6 +84,12 @@ def caption(name: str) -> Caption:
     if fitted := _FITTED.fullmatch(name):
         words = f"Decoded draws from a prior that was fitted to the codes after the training: {fitted['prior']}."
         return Caption((_PLACES["samples"], 0, name), f"Samples from a fitted prior: {fitted['prior']}", words)
+    if apart := _APART.fullmatch(name):
+        words = (
+            "Scores of examples like those of the training and of others, the score that tells them apart best first. Dashed: a "
+            "score that knows nothing."
+        )
+        return Caption((_PLACES["ood"], 0, name), f"Out of distribution: {apart['other'].replace('_', ' ')}", words)
     return Caption((len(_KNOWN), 0, name), name.replace("_", " "), "")
 
 

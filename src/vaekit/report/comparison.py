@@ -64,11 +64,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG beside the page, what it is called and what it shows."""
+    """A PNG beside the page, what it is called and what it shows; the main one stands before the table."""
 
     path: Path
     title: str
     text: str
+    main: bool = False
 
 
 @dataclass(frozen=True)

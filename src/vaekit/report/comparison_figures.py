@@ -1,6 +1,6 @@
-"""The pictures of a comparison: genes, latent maps, rate against distortion, and which settings mattered."""
+"""The pictures of a comparison: genes, latent maps, and which settings mattered."""
 
-# N examples, F features, R runs
+# N examples, F features
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ from matplotlib.lines import Line2D
 from vaekit.report.style import (
     CLASSES,
     DPI,
-    GRID,
     INK,
     MUTED,
     PAPER,
     TRAIN,
-    VALIDATION,
     heading,
     legible,
     new_figure,
@@ -278,102 +276,6 @@ def _box(points: Array) -> tuple[Array, Array]:
 
 def _size(count: int) -> float:
     return float(np.clip(32 * math.sqrt(100 / max(count, 1)), 2.0, 30))
-
-
-@dataclass(frozen=True)
-class Point:
-    """A run in the plane of rate and distortion, nats per example, each with its standard error."""
-
-    label: str
-    rate: float
-    rate_error: float
-    distortion: float
-    distortion_error: float
-
-
-def rate_distortion(points: Sequence[Point], path: Path, caption: str) -> None:
-    """Draw what the code costs against what it leaves untold. On a grey line, the ELBO is the same.
-
-    Arguments:
-        points: One for each run, best first.
-        path: The PNG to write.
-        caption: What is drawn.
-
-    References:
-        | Fixing a Broken ELBO (Alemi et al., 2018), figure 1, https://arxiv.org/abs/1711.00464
-    """
-    points = [point for point in points if math.isfinite(point.rate) and math.isfinite(point.distortion)]
-    if not points:
-        write_message("no run has a rate and a distortion", path)
-        return
-    figure = new_figure(7.4, 5.4)
-    figure.text(0.02, 0.975, legible(caption, 115), fontsize=8.5, color=MUTED, va="top", parse_math=False)
-    axes = figure.add_axes((0.115, 0.115, 0.855, 0.79))
-    tidy(axes)
-    x, y = np.array([(point.rate, point.distortion) for point in points]).T
-    errors_x, errors_y = (
-        np.nan_to_num([getattr(point, name) for point in points]) for name in ("rate_error", "distortion_error")
-    )
-    left, right = _limits(x, errors_x, 0.3)
-    low, high = _limits(y, errors_y, 0.12)
-    _same_bound(axes, (left, right), (low, high))
-    axes.errorbar(x, y, xerr=errors_x, yerr=errors_y, fmt="none", ecolor=MUTED, elinewidth=1.0, capsize=2, zorder=3)
-    axes.scatter(
-        x, y, s=34, color=[VALIDATION, *[TRAIN] * (len(points) - 1)], zorder=4, linewidths=0.8, edgecolors="#ffffff"
-    )
-    axes.set_xlim(left, right)
-    axes.set_ylim(low, high)
-    _labels(axes, points, x, y)
-    axes.set_xlabel("rate: KL(q(z|x) || p(z)), nats per example", fontsize=9, color=INK)
-    axes.set_ylabel("distortion: -E log p(x|z), nats per example", fontsize=9, color=INK)
-    write_png(figure, path)
-
-
-def _limits(values: Array, errors: Array, above: float) -> tuple[float, float]:
-    """Ends of an axis that holds all values with their errors, and some room for what is written beside them."""
-    low, high = float((values - errors).min()), float((values + errors).max())
-    reach = (high - low) or 0.1 * abs(high) or 1.0
-    return low - 0.1 * reach, high + above * reach
-
-
-_LABELLED = 24  # labels of more runs would hide them
-
-
-def _labels(axes: Axes, points: Sequence[Point], x: Array, y: Array) -> None:
-    """A label beside each point, moved up or down where it would lie on another; those of the best runs first."""
-    taken: list[tuple[float, float, float, float]] = []
-    box = axes.get_window_extent()
-    for place, point in enumerate(points[:_LABELLED]):
-        across, up = axes.transData.transform((x[place], y[place]))
-        text = legible(point.label, 34)
-        width, height = text_width(text, 7.5), 16.0
-        for shift in (11, -11, 28, -28, 45, -45, 62, -62):  # pixels; beside the error bars
-            left = across + 9 if across + 9 + width < box.x1 else across - 9 - width
-            place_of = (left, up + shift - height / 2, left + width, up + shift + height / 2)
-            if not any(_overlap(place_of, other) for other in taken):
-                taken.append(place_of)
-                axes.annotate(
-                    text, (x[place], y[place]), xytext=((left - across) * 72 / 150, shift * 72 / 150), textcoords="offset points",
-                    fontsize=7.5, color=INK, va="center", zorder=5, parse_math=False,
-                )  # fmt: skip
-                break
-
-
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _same_bound(axes: Axes, across: tuple[float, float], up: tuple[float, float]) -> None:
-    totals = np.linspace(across[0] + up[0], across[1] + up[1], 9)[1:-1]
-    for total in totals:
-        axes.plot(across, [total - across[0], total - across[1]], color=GRID, linewidth=1.1, zorder=1)
-        # written where the line meets the left or the lower edge
-        x, y = (across[0], total - across[0]) if total - across[0] <= up[1] else (total - up[1], up[1])
-        if across[0] <= x < across[1] - 0.1 * (across[1] - across[0]):
-            axes.annotate(
-                f"ELBO {-total:.4g}", (x, y), xytext=(3, -9), textcoords="offset points", fontsize=6.5, color="#98a2b3", zorder=1,
-                annotation_clip=False,
-            )  # fmt: skip
 
 
 def importance_bars(

@@ -37,6 +37,7 @@ main, header > div, footer { max-width: 1360px; }
 .compared tr.first td { background: var(--note-paper); }
 .compared td.setting { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: 13px; }
 .compared td.run { color: var(--muted); font-size: 13px; }
+.pictures.main { margin-bottom: 24px; }
 .told { color: var(--muted); font-size: 14px; margin: 12px 0 0; padding-left: 18px; }
 """)
 
@@ -79,15 +80,17 @@ def _page(comparison: Comparison) -> str:
 def _group(group: Group, anchor: str) -> Markup:
     facts = (element("li", fact) for fact in group.facts)
     table = element("div", element("div", _table(group), class_="scroll"), _notes(group), class_="card")
-    pictures = element("div", *map(_picture, group.pictures), class_="pictures") if group.pictures else Markup("")
+    main = [_picture(picture) for picture in group.pictures if picture.main]
+    others = [_picture(picture) for picture in group.pictures if not picture.main]
     return element(
         "section",
         element("h2", group.title),
         element("ul", *facts, class_="facts"),
         element("p", group.order, class_="lead"),
+        element("div", *main, class_="pictures main") if main else Markup(""),
         table,
-        element("h3", "Pictures", style="margin: 34px 0 12px") if group.pictures else Markup(""),
-        pictures,
+        element("h3", "Pictures", style="margin: 34px 0 12px") if others else Markup(""),
+        element("div", *others, class_="pictures") if others else Markup(""),
         id=anchor,
     )
 

@@ -50,6 +50,7 @@ class RunFolder:
     config: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Number] = field(default_factory=dict)
+    symptoms: dict[str, Number] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -71,6 +72,8 @@ def read_run(path: Path) -> RunFolder:
     run.config = _mapping(run, "config.yaml", run.config_text, yaml.safe_load)
     run.environment = _mapping(run, "environment.json", _text(run, "environment.json"), json.loads)
     run.metrics = _numbers(run, _mapping(run, "metrics.json", _text(run, "metrics.json"), json.loads))
+    if (path / "symptoms.json").exists():  # runs of before version 0.3 have none, and lack nothing
+        run.symptoms = _numbers(run, _mapping(run, "symptoms.json", _text(run, "symptoms.json"), json.loads))
     run.rows = _rows(run)
     run.pictures = _pictures(run)
     return run

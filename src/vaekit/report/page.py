@@ -95,6 +95,8 @@ def _findings(run: RunFolder) -> Sequence[Finding]:
     from vaekit.evaluation.doctor import diagnose
     from vaekit.evaluation.units import Estimate
 
-    metrics = {name: Estimate(**asdict(number)) for name, number in run.metrics.items()}
+    metrics, symptoms = (
+        {name: Estimate(**asdict(number)) for name, number in found.items()} for found in (run.metrics, run.symptoms)
+    )
     steps = run.rows[-1].get("step") if run.rows else None
-    return diagnose(metrics, run.config, command(run), steps if isinstance(steps, int) else None, run.rows)
+    return diagnose(metrics, run.config, command(run), steps if isinstance(steps, int) else None, run.rows, symptoms)

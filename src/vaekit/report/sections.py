@@ -80,10 +80,10 @@ def headline(run: RunFolder) -> Markup:
 
 
 def watch(findings: Sequence[Finding]) -> Markup:
-    """Show the findings of the diagnosis, warnings first."""
+    """Show the findings of the diagnosis, errors and warnings first."""
     if not findings:
         return element("div", "The diagnosis found nothing to worry about.", class_="card")
-    ordered = sorted(findings, key=lambda finding: finding.severity != "warning")
+    ordered = sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
     return joined(*map(_finding, ordered))
 
 
@@ -166,11 +166,11 @@ def _card(label: str, number: Number, meaning: str) -> Markup:
 
 
 def _finding(finding: Finding) -> Markup:
-    severity = "warning" if finding.severity == "warning" else "note"
+    severity = "note" if finding.severity == "note" else "warning"
     remedies = (element("div", element("code", remedy)) for remedy in finding.remedies)
     entries = (("Evidence", finding.evidence), ("Cause", finding.cause), ("Remedies", joined(*remedies)))
     told = (joined(element("dt", name), element("dd", said)) for name, said in entries if said)
-    badge = element("span", severity.capitalize(), class_="badge")
+    badge = element("span", finding.severity.capitalize(), class_="badge")
     return element("div", badge, element("h3", finding.title), element("dl", *told), class_=f"card finding {severity}")
 
 

@@ -82,6 +82,7 @@ td.value { font-weight: 600; white-space: nowrap; }
 td.error { padding-left: 0; color: var(--muted); white-space: nowrap; }
 td.name, td.key { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: 13.5px; }
 td.unit, td.note { color: var(--muted); }
+td.unit, td.count, .numbers td.name { white-space: nowrap; }
 td, h1, h3, figcaption, .facts li { unicode-bidi: isolate; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: 13.5px; }
 pre { background: var(--code); border-radius: 10px; padding: 14px 16px; margin: 8px 0 14px; white-space: pre-wrap; }

@@ -223,7 +223,14 @@ def _connected(url: str) -> RDBStorage:
     except NoSuchModuleError as error:
         raise ConfigError(f"--storage {shown(url)}: SQLAlchemy knows no such database ({error}).") from error
     except ImportError as error:
-        raise ConfigError(f"--storage {shown(url)}: the driver of this database is not installed ({error}).") from error
+        drivers = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient"}
+        name = make_url(url).get_backend_name()
+        write = (
+            f"; write pip install {drivers[name]}" if name in drivers and "+" not in make_url(url).drivername else ""
+        )
+        raise ConfigError(
+            f"--storage {shown(url)}: the driver of this database is not installed{write} ({' '.join(str(error).split())})"
+        ) from error
     except RuntimeError as error:  # tables of another version of Optuna
         raise ConfigError(f"--storage {shown(url)}: {' '.join(str(error).split())}") from error
 
