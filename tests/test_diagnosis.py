@@ -25,6 +25,7 @@ from vaekit.cli.aliases import translate
 from vaekit.compose import compose, data_node, resolve
 from vaekit.data.errors import DataNotFoundError
 from vaekit.errors import ConfigError, TrainingError
+from vaekit.evaluation.doctor import Finding
 from vaekit.evaluation.passes import Plan
 from vaekit.evaluation.symptoms import symptoms
 from vaekit.recipe import make_session, open_data
@@ -299,6 +300,19 @@ def test_the_first_remedy_mends_what_was_found(train: Train, name: str) -> None:
 def test_a_healthy_run_is_left_alone(train: Train, name: str) -> None:
     found = diagnosis.examine(train(*HEALTHY[name]))
     assert found.healthy, "\n".join(map(str, found.findings))
+
+
+def test_the_verdict_is_of_the_finding_that_was_treated() -> None:
+    """A finding without a remedy may stand before the one whose first remedy was started."""
+    first, second = (
+        Finding("warning", name, "", "", remedies, name) for name, remedies in (("A", ()), ("B", ("vaekit train",)))
+    )
+    before, after = (
+        diagnosis.Examination(None, "test", None, findings, [])  # type: ignore[arg-type]
+        for findings in ([first, second], [first])
+    )
+    assert diagnosis.first_remedy(before) == (second, "vaekit train")
+    assert diagnosis._verdict(before, after, None, "there is none").startswith("B: not found any more.")
 
 
 def test_there_are_as_many_as_were_promised() -> None:

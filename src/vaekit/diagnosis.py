@@ -215,7 +215,7 @@ def _paired(before: Examination, after: Examination) -> dict[str, Estimate]:
 
 
 def _verdict(before: Examination, after: Examination, elbo: Estimate | None, why: str) -> str:
-    root = before.findings[0]
+    root = next((finding for finding in before.findings if finding.serious and finding.remedies), before.findings[0])
     still = any(finding.name == root.name for finding in after.findings)
     fate = f"{root.title}: {'still found' if still else 'not found any more'}."
     if elbo is None:

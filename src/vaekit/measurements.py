@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -239,6 +240,10 @@ def outside(subject: Subject, given: str) -> Split:
         raise ConfigError("--ood tells examples of the run's own data from others: leave out --data.")
     split = subject.run.dataset.ood if given == "ood" else None
     if split is None:
+        if given == "ood" and not Path(given).exists():
+            raise ConfigError(
+                "--ood ood is for the examples that data.ood has set aside, and this run has none: name other data."
+            )
         other = open_other(subject.run, given)
         must_be_alike(subject.run.dataset, other.dataset, given)
         split = other.split

@@ -78,7 +78,10 @@ def test_what_a_training_says_at_its_end_points_to_the_doctor(tmp_path: Path, va
 
 
 def test_no_run_is_no_health(tmp_path: Path, vaekit: Any) -> None:
-    assert vaekit("doctor", tmp_path).code != 0
+    said = vaekit("doctor", tmp_path)
+    assert said.code == 2  # 1 says that a run has findings
+    assert said.err.startswith(f"vaekit: {tmp_path} is not a run folder")
+    assert said.err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -122,6 +122,9 @@ def test_the_first_examples_are_those_of_the_whole_split(copy: Path, vaekit: Any
     assert json.loads((copy / "metrics.json").read_text()) == recorded
     assert vaekit("evaluate", copy, "--bounds", "5", "--examples", "999").code == 0
     assert json.loads((copy / "metrics.json").read_text()) == recorded
+    # as many as there are is all of them
+    assert vaekit("evaluate", copy, "--examples", "999", "evaluation.seed=7").code == 0
+    assert json.loads((copy / "metrics.json").read_text())["elbo"] != recorded["elbo"]
 
 
 def test_a_part_is_recorded_where_there_is_nothing_better(copy: Path, vaekit: Any) -> None:
@@ -168,8 +171,14 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "grey": ("--data {outside}", "[0, 1]"),
     "damaged": ("--data {damaged}", "damaged.npy"),
     "chains of nothing": ("--chains 3", "add --ais"),
+    "no chains": ("--ais --chains 0", "--chains is 0, expected 1 or more"),
+    "no steps": ("--all --steps -1", "--steps is -1, expected 1 or more"),
     "background of nothing": ("--background somewhere", "add --ood"),
     "others of others": ("--data digits --ood digits", "leave out --data"),
+    "others that were not set aside": (
+        "--ood ood",
+        "--ood ood is for the examples that data.ood has set aside, and this run",
+    ),
     "others of another shape": ("--ood {small}", "has examples of shape (1, 4, 4)"),
     "precision": ("--precision half", "invalid choice: 'half' (choose from"),
     "unknown flag": ("--bound 3", "unrecognized arguments: --bound 3"),

@@ -146,6 +146,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "no run": ("resume nowhere", 1, "nowhere is not a run folder"),
     "no argument": ("resume", 2, "required: run"),
     "no run to measure": ("evaluate nowhere", 1, "nowhere is not a run folder"),
+    "nothing to measure": ("evaluate", 2, "required: run. See: vaekit evaluate --help"),
     "no run to report": ("report nowhere", 1, "nowhere is not a run folder"),
     "unknown option": ("sample {run} --cuont 3", 2, "unrecognized arguments: --cuont"),
     "unknown split": ("encode {run} --split tset", 2, "split is 'tset', expected one of train, validation, test"),

@@ -463,6 +463,6 @@ def test_the_description_is_one_sentence_for_a_reader(saved):
     assert re.fullmatch(
         r"mine: 80 training, 10 validation and 10 test cells, with 4 features; log\(1 \+ x\) of counts per [\d.]+, the median of "
         r"the training cells, standardised by the training cells, held within 10 standard deviations; split at random with seed 0; "
-        r"the 4 most variable features of the training cells; conditioned on the logarithm of the library\.",
+        r"the 4 most variable features of the training cells; for models that take conditions: the logarithm of the library\.",
         said,
     )

@@ -184,7 +184,7 @@ def test_it_is_the_evidence_of_a_model_that_is_not_gaussian(start: Any) -> None:
     assert (log_w - evidence).std() > 0.02
 
 
-def test_one_temperature_is_plain_importance_sampling(tiny_vae: Any) -> None:
+def test_one_temperature_is_plain_importance_sampling(tiny_vae: Any, split: Any) -> None:
     """No transition at all, so the weights are those of the draws of q."""
     x = (torch.rand(6, 5) > 0.5).double()
     chains = sampler(tiny_vae, x, chains=4, steps=1, start="posterior")
@@ -194,6 +194,8 @@ def test_one_temperature_is_plain_importance_sampling(tiny_vae: Any) -> None:
         trace = chains.path.model.trace_at(x, point.z)
     torch.testing.assert_close(log_w, trace.log_w)
     assert acceptance.isnan().all()
+    # of which nothing can be said, and so nothing is
+    assert set(ais_estimates(tiny_vae, split(x), Plan(), chains=4, steps=1)) == {"ais", "ais_effective_chains"}
 
 
 @pytest.mark.parametrize(

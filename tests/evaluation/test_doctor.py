@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from vaekit import likelihoods
 from vaekit.builder import complete
 from vaekit.cli.aliases import translate
 from vaekit.compose import compose, data_node, resolve
@@ -98,6 +99,40 @@ def test_a_factor_of_two_is_let_pass(found: float, name: str | None) -> None:
     assert names == ([name] if name else [])
 
 
+def test_a_weight_beside_a_mean_is_no_sigma() -> None:
+    """A loss that was chosen as one: where its codes lie far off, the weight itself is what is named."""
+    own = "model=vae data.binarisation=none 'hidden_dims=[8]' latent_dim=8"
+    assert diagnose(numbers(2.4, 0.0025), configured(own), symptoms=residual(0.9)) == []
+    far = residual(0.9) | {"prior_gap": Estimate(60.0, 0.0, "nats", 180)}
+    assert [found.name for found in diagnose(numbers(90.0, 0.0025), configured(own), symptoms=far)] == ["kl_too_light"]
+
+
+def test_no_remedy_of_a_collapse_makes_the_kl_heavier() -> None:
+    own = "model=vae data.binarisation=none 'hidden_dims=[8]' kld_weight=0.003125"  # beta = 0.003125 x 64 / 2
+    (finding,) = diagnose(numbers(0.1, 0.1), configured(own), f"vaekit train {own}", steps=1000)
+    assert finding.name == "posterior_collapse"
+    assert "'beta={kind: schedules.Linear, start: 0.0, stop: 0.1, steps: 500}' kld_weight=null" in finding.remedies[0]
+    assert "kld_weight=0.00156" in finding.remedies[2]
+    (finding,) = diagnose(numbers(0.1, 0.4), configured("beta=0.4"), "vaekit train beta=0.4", steps=1000)
+    assert "stop: 0.4" in finding.remedies[0]
+    assert finding.remedies[2] == "vaekit train beta=0.2"
+
+
+def test_a_warm_up_takes_steps() -> None:
+    (finding,) = diagnose(numbers(0.1), configured("training.epochs=3"), "vaekit train training.epochs=3", steps=3)
+    assert finding.remedies[0] == "vaekit train training.epochs=9"
+    assert not any("schedules" in remedy for remedy in finding.remedies)
+
+
+@pytest.mark.parametrize(
+    ("rise", "error", "ignored"), [(0.0, 0.0, True), (0.3, 0.05, True), (0.3, 0.2, False), (16.9, 11.0, False)]
+)
+def test_that_z_is_ignored_takes_evidence(rise: float, error: float, ignored: bool) -> None:
+    swapped = {"swap_z": Estimate(rise, error, "nats", 40)}
+    names = [finding.name for finding in diagnose(numbers(10.0), configured(""), symptoms=swapped)]
+    assert names == (["decoder_ignores_z"] if ignored else [])
+
+
 CASES = {
     "default": "vaekit train",
     "short": "vaekit train --epochs 2",
@@ -133,6 +168,22 @@ def test_every_remedy_is_a_command_that_trains(command: str, tmp_path: Any) -> N
             make_session(changed, dataset, select("cpu"))  # a warm-up ends before the training does
 
 
+@pytest.mark.parametrize(
+    "own", ["", "model=vae data.binarisation=none", "model=cnn", "model=iwae", "model=vqvae", "--beta 4"]
+)
+def test_a_remedy_against_overfitting_changes_the_model(own: str) -> None:
+    config = configured(own)
+    rows = [{"val/elbo": score, "train/elbo": -60.0, "kept": score == -90.0} for score in (-95.0, -90.0, -99.0)]
+    found = {"gap": Estimate(30.0, 1.0, "nats", 99), "spread": Estimate(20.0, 0.0, "nats", 99)}
+    command = f"vaekit train {own}".strip()
+    (finding,) = [one for one in diagnose({}, config, command, 30, rows, found) if one.name == "overfitting"]
+    assert finding.remedies or own == "model=vqvae"
+    for remedy in finding.remedies:
+        changed = configured(shlex.join(shlex.split(remedy)[2:]))
+        assert any(changed[part] != config[part] for part in ("network", "objective"))
+        assert "beta=2.0" not in remedy or own != "--beta 4"
+
+
 def test_a_warm_up_is_not_prescribed_where_its_length_is_not_known() -> None:
     (finding,) = diagnose(numbers(0.1), configured(""))
     assert not any("Linear" in remedy for remedy in finding.remedies)
@@ -157,6 +208,24 @@ def test_a_density_on_binary_data_is_refused_its_meaning() -> None:
     assert (finding.severity, finding.title) == ("warning", "A density on binary data")
     assert finding.remedies[0] == "vaekit train data.binarisation=dynamic likelihood=bernoulli"
     assert finding.remedies[1] == "vaekit train --recon gaussian --sigma 0.1 data.binarisation=none"
+
+
+DISCRETE = [
+    name
+    for name in likelihoods.__all__
+    if getattr(getattr(likelihoods, name), "discrete", False) is True and name != "Pyramid"
+]
+
+
+@pytest.mark.parametrize("kind", DISCRETE)
+def test_no_probability_of_discrete_values_is_called_a_density(kind: str) -> None:
+    config = configured("data.binarisation=dynamic")
+    config["likelihood"] = {**config["likelihood"], "kind": f"likelihoods.{kind}"}
+    assert diagnose(numbers(20.0), config) == []
+
+
+def test_grey_values_are_noted_under_every_bernoulli() -> None:
+    assert titles(20.0, "likelihood=bernoulli_from_means data.binarisation=none") == [GREY]
 
 
 def test_a_density_above_a_discrete_base_is_seen_too() -> None:

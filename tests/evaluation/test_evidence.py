@@ -85,7 +85,15 @@ def test_with_the_exact_posterior_every_weight_is_the_evidence(exactly: int, exa
     found = evidence_estimates(exact, split(x), Plan(), draws=(exactly, 300))
     assert found[f"iwae_{exactly}"].value == pytest.approx(float(pca.evidence(x).mean()), rel=1e-10)
     assert found["ess_300"].value == pytest.approx(300, rel=1e-10)
+    assert found["ess_300"].estimator.endswith(": 100 % of them; one example in twenty has 300 or fewer")
     assert "more draws change nothing" in found["iwae_300"].estimator
+
+
+def test_effective_draws_are_said_in_plain_numbers() -> None:
+    values = torch.full((40,), 4321.0, dtype=torch.float64)
+    assert evidence._effective(values, 5000, 5000).estimator.endswith(
+        ": 86 % of them; one example in twenty has 4,321 or fewer"
+    )
 
 
 @pytest.mark.parametrize("values", [35, 150, 10**6])

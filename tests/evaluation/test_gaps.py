@@ -158,7 +158,7 @@ def test_the_overfitting_gap_is_the_difference_of_two_bounds(inexact: Any, pca: 
 
 
 def test_models_without_a_diagonal_normal_are_refused_in_one_line(exact: Any, pca: Any, split: Any) -> None:
-    with pytest.raises(ConfigError, match=r"MultivariateNormal.*write posterior=normal"):
+    with pytest.raises(ConfigError, match=r"MultivariateNormal.*train one with posterior=normal"):
         gap_estimates(exact, split(pca.sample(5)), Plan())
     points = flat(
         lambda in_shape, out_shape: torch.nn.Linear(5, 3),

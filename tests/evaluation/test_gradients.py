@@ -252,6 +252,9 @@ def test_of_many_parameters_some_are_followed(monkeypatch: pytest.MonkeyPatch) -
     encoder, decoder = gradient_signals(model, split, Plan(), ks=(2,), estimators=("iwae",), draws=20)
     assert "7 parameters chosen from 49 of the encoder" in encoder.snr.estimator
     assert "7 parameters chosen from 39 of the decoder" in decoder.snr.estimator
+    monkeypatch.setattr(gradients, "_KEPT", 5 * 20)
+    fewer, _ = gradient_signals(model, split, Plan(), ks=(2,), estimators=("iwae",), draws=20)
+    assert "5 parameters chosen from 49 of the encoder" in fewer.snr.estimator
 
 
 def test_every_parameter_is_on_one_side() -> None:

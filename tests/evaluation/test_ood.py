@@ -25,7 +25,7 @@ from vaekit.errors import ConfigError
 from vaekit.evaluation import Plan
 from vaekit.evaluation.complexity import compressed_bits
 from vaekit.evaluation.each import Ledger
-from vaekit.evaluation.ood import ood_estimates, ood_scores
+from vaekit.evaluation.ood import _scored, ood_estimates, ood_scores
 from vaekit.evaluation.separation import Scores, ranked, write_scores
 from vaekit.likelihoods import Normal as FixedNormal
 from vaekit.math.mahalanobis import mahalanobis
@@ -264,9 +264,19 @@ def test_what_cannot_be_scored_is_said_in_one_line(exact: Any, pca: Any, split: 
 def test_points_of_a_cloud_that_is_a_point_have_no_distance() -> None:
     assert mahalanobis(torch.randn(3, 2), torch.ones(9, 2)) is None
     assert mahalanobis(torch.randn(3, 2), torch.randn(1, 2)) is None
+    assert mahalanobis(torch.randn(3, 2), torch.tensor([[0.0, 1.0], [1.0, math.nan], [2.0, 3.0]])) is None
     shifted = mahalanobis(torch.tensor([[5.0, 0.0]]), torch.randn(4000, 2) * torch.tensor([2.0, 1.0]))
     assert shifted is not None
     assert float(shifted) == pytest.approx(2.5, rel=0.1)
+
+
+def test_a_mean_that_is_not_finite_is_no_centre() -> None:
+    """One training example without a bound leaves typicality out, and does not make all scores of it alike."""
+    numbers = {"bound": torch.tensor([-1.0, -2.0], dtype=torch.float64), "error": torch.ones(2)}
+    whole = _scored(numbers, {"bound": torch.tensor([-1.0, -3.0])}, {}, None, 0.0)
+    assert torch.equal(whole["typicality"], torch.tensor([1.0, 0.0], dtype=torch.float64))
+    broken = _scored(numbers, {"bound": torch.tensor([-1.0, -math.inf])}, {}, None, 0.0)
+    assert set(whole) - set(broken) == {"typicality"}
 
 
 def test_a_score_that_is_no_number_is_out_and_one_that_was_not_measured_is_left_out(tmp_path: Path) -> None:

@@ -121,6 +121,15 @@ def test_the_batch_size_changes_nothing(expression: tuple) -> None:
     torch.testing.assert_close(whole, pieces, rtol=1e-9, atol=1e-9)
 
 
+def test_a_model_in_training_mode_is_measured_as_any_other(expression: tuple) -> None:
+    data, way = expression
+    model, part = fitted_pca(data, 2), data.test.part(torch.arange(2))
+    model.decoder.layers.insert(0, torch.nn.Dropout(0.5))
+    before, _ = rounded_counts_nll(model.eval(), part, Plan(samples=5), way)
+    after, _ = rounded_counts_nll(model.train(), part, Plan(samples=5), way)
+    assert before == after
+
+
 def test_it_is_of_log1p_expression_and_normal_models_only(expression: tuple, cells_file: Path) -> None:
     data, way = expression
     plain = Recovered(CellRestore(way.restore.genes, way.restore.target, logarithm=False))

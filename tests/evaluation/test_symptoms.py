@@ -68,6 +68,14 @@ def test_exchanging_z_costs_what_the_distance_of_the_codes_costs() -> None:
     assert ignored.value == 0.0
 
 
+def test_examples_in_order_are_exchanged_for_others_than_their_neighbours() -> None:
+    """Sorted data, as by class or by time: the next example's z is nearly one's own."""
+    values = split().dense
+    with torch.no_grad():
+        found = exchange_symptoms(model(), look(Split(values.sort(0).values, ()), PLAN), PLAN)["swap_z"]
+    assert found.value > 2.0 * 2.0 / (2.0 * SIGMA**2)
+
+
 def test_residuals_and_their_ratio_to_the_variance_of_the_likelihood() -> None:
     batch = look(split(), PLAN)
     with torch.no_grad():

@@ -121,6 +121,7 @@ def test_the_closed_form_of_the_lower_kl_would_be_another_number() -> None:
     trace = model(torch.randn(1, D), samples=20_000)
     top, low = trace.latents
     assert (top.entangled, low.entangled) == (False, True)
+    assert (top.chained, low.chained) == (True, False)
     torch.testing.assert_close(top.kl(), kl_divergence(top.q, top.p))
     torch.testing.assert_close(low.kl(), low.log_q - low.log_p)
     closed = kl_divergence(low.q, low.p)

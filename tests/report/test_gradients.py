@@ -9,6 +9,8 @@ import pytest
 
 from vaekit.report import gradient_signal
 from vaekit.report.captions import caption
+from vaekit.report.gradients import _panel
+from vaekit.report.style import new_figure
 
 CURVES = {
     "encoder": {"iwae": [(1, 0.5, 0.02), (64, 0.1, 0.3)], "dreg": [(1, 0.5, 0.02), (64, 3.0, math.nan)]},
@@ -34,3 +36,11 @@ def test_without_a_number_it_says_so(
 
 def test_it_has_a_place_on_the_page() -> None:
     assert caption("gradients").text
+
+
+def test_labels_between_powers_of_ten_look_like_the_others() -> None:
+    axes = new_figure(5.0, 4.0).add_subplot()
+    _panel(axes, {"elbo": [(1, 0.4, 0.05), (4, 0.9, 0.08)]}, {"elbo": ("#0072b2", "o")}, 0.18)
+    (major, *_), (minor, *_) = axes.yaxis.get_major_ticks(), axes.yaxis.get_minor_ticks()
+    assert minor.label1.get_fontsize() == major.label1.get_fontsize()
+    assert minor.label1.get_color() == major.label1.get_color()

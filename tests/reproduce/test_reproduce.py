@@ -304,16 +304,24 @@ def test_data_that_are_not_here_are_one_line(
     )
 
 
+@pytest.mark.parametrize(
+    ("stop", "number"),
+    [
+        pytest.param(lambda path: Interrupted(15, path), 15, id="while it trains"),
+        pytest.param(lambda path: KeyboardInterrupt(15), 15, id="SIGTERM while it measures"),
+        pytest.param(lambda path: KeyboardInterrupt(), 2, id="Ctrl-C while it measures"),
+    ],
+)
 def test_a_signal_says_how_to_go_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stop: Any, number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stopped(*_: Any, **__: Any) -> None:
-        raise Interrupted(15, tmp_path)
+        raise stop(tmp_path)
 
     monkeypatch.setattr(api, "train", stopped)
-    assert main(["reproduce", "optimal_sigma", "--output-dir", str(tmp_path)]) == 128 + 15
+    assert main(["reproduce", "optimal_sigma", "--output-dir", str(tmp_path)]) == 128 + number
     again = f"vaekit reproduce optimal_sigma --output-dir {tmp_path}"
-    assert capsys.readouterr().err == f"vaekit: stopped by signal 15; go on with: {again}\n"
+    assert capsys.readouterr().err == f"vaekit: stopped by signal {number}; go on with: {again}\n"
 
 
 def test_the_command_as_json(

@@ -263,7 +263,7 @@ def test_a_storage_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(ConfigError, match="SQLAlchemy knows no such database"):
         Store("nosuch://host/name", "a", Definition((WIDTHS,), "grid", 1))
     monkeypatch.setitem(sys.modules, "psycopg2", None)
-    with pytest.raises(ConfigError, match="driver .* is not installed; write pip install psycopg2-binary "):
+    with pytest.raises(ConfigError, match=r"driver .* is not installed; write pip install psycopg2-binary "):
         Store("postgresql://host/name", "a", Definition((WIDTHS,), "grid", 1))
     with pytest.raises(ConfigError, match="expected the URL of a database"):
         checked_url("sweep.db")

@@ -3,8 +3,8 @@
 Each finding has its evidence, its cause, and remedies in order: commands that run as printed. An error or a warning is a fault of
 the model or of its training; a note limits the meaning of the numbers, or says what could be better.
 
-exit code: 0 if there is no error and no warning (notes alone are no fault), 1 if there is one, 2 for a wrong call. With --fix it is
-that of the new run.
+exit code: 0 if there is no error and no warning (notes alone are no fault), 1 if there is one, 2 for a wrong call or a folder that
+cannot be examined. With --fix it is that of the new run.
 """
 
 from __future__ import annotations
@@ -36,8 +36,12 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     from vaekit import diagnosis, runs
+    from vaekit.errors import ConfigError, RunError
 
-    found = diagnosis.examine(runs.open_run(options.run, options.device), options.split)
+    try:
+        found = diagnosis.examine(runs.open_run(options.run, options.device), options.split)
+    except RunError as error:
+        raise ConfigError(str(error)) from error  # ends with 2, as 1 says that something was found
     if not options.json:
         _tell(found)
     told: dict[str, Any] = found.as_dict()

@@ -21,7 +21,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaekit.cli.arguments import add_device, add_run
 from vaekit.cli.measuring import Tell, measuring
@@ -53,7 +53,9 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
 
 def _add(parser: ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="evaluation.samples=, .batch_size= or .seed=")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="OVERRIDE", help="evaluation.samples=, .batch_size= or .seed="
+    )
     examples = parser.add_argument_group("which examples")
     examples.add_argument("--split", help="train, validation or test (default); of a file also all (its default)")
     examples.add_argument(
@@ -111,6 +113,7 @@ def _add(parser: ArgumentParser) -> None:
 def _evaluate(options: Namespace) -> int:
     from vaekit import runs
     from vaekit.errors import ConfigError
+    from vaekit.evaluation.chains import Annealing
     from vaekit.evaluation.evidence import checked
     from vaekit.measurements import open_subject, outside, quick
 
@@ -119,8 +122,13 @@ def _evaluate(options: Namespace) -> int:
         raise ConfigError("--inception-weights is for the fid of generated images: add --generation.")
     if options.count is not None and not options.generation:
         raise ConfigError("--count is of generated images: add --generation.")
-    if not (options.ais or options.all) and (options.chains is not None or options.steps is not None):
+    annealing = _annealing(options)
+    if annealing and not (options.ais or options.all):
         raise ConfigError("--chains and --steps are of annealed importance sampling: add --ais.")
+    try:
+        Annealing(**annealing)
+    except ConfigError as error:  # before anything is measured
+        raise ConfigError(f"--{error}") from error
     if options.background is not None and options.ood is None:
         raise ConfigError("--background is for the likelihood ratio of other data: add --ood.")
     done = runs.open_run(options.run, options.device, options.precision)
@@ -134,7 +142,7 @@ def _evaluate(options: Namespace) -> int:
             runs.generation(subject.run, subject.held, plan, options.count, options.inception_weights)
         )
     metrics = quick(subject) | generated
-    if subject.own and options.examples is None:
+    if subject.own and subject.examples is None:
         runs.record(done, metrics)
     notes: list[str] = []
     long, refused = _long(subject, _asked(options, draws, others, notes))
@@ -173,7 +181,7 @@ def _asked(options: Namespace, draws: Sequence[int], others: Split | None, notes
     from vaekit import measurements
     from vaekit.evaluation.evidence import DRAWS
 
-    given = {name: value for name in ("chains", "steps") if (value := getattr(options, name)) is not None}
+    given = _annealing(options)
     asked: dict[str, Measure] = {}
     if draws or options.all:
         asked["bounds"] = lambda subject, tell: measurements.bounds(subject, draws or DRAWS, tell)
@@ -188,6 +196,11 @@ def _asked(options: Namespace, draws: Sequence[int], others: Split | None, notes
     if others is not None:
         asked["ood"] = partial(_told_apart, options, others, notes)
     return asked
+
+
+def _annealing(options: Namespace) -> dict[str, Any]:
+    """The settings of annealing that were given."""
+    return {name: value for name in ("chains", "steps") if (value := getattr(options, name)) is not None}
 
 
 def _told_apart(

@@ -39,7 +39,9 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     parser.add_argument(
         "--estimators", help="some of the above (default: those of elbo,stl,iwae,dreg that the model has)"
     )
-    parser.add_argument("--draws", type=int, default=200, help="how often the gradient is drawn (default 200)")
+    parser.add_argument(
+        "--draws", type=int, default=200, help="how often the gradient is drawn, at least 20 (default 200)"
+    )
     parser.add_argument(
         "--examples", type=int, default=8, help="examples of the batch, the first of the split (default 8)"
     )
@@ -121,7 +123,10 @@ def _table(signals: Sequence[Signal], fitted: Slopes) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
     if fitted:
-        lines += ["", "SNR grows as K to the power of"]
+        lines += [
+            "",
+            "SNR grows as K to the power of (fitted to its root mean square over parameters, noise taken out)",
+        ]
         lines += [f"  {written(slope)}  {name}, {side}" for (name, side), slope in fitted.items()]
     return "\n".join(lines)
 

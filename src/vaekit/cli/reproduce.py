@@ -7,6 +7,7 @@ says what so little can claim.
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
@@ -30,7 +31,6 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     from vaekit.errors import ConfigError, closest
     from vaekit.files import as_json
     from vaekit.reproduce import PROTOCOLS, listing, protocol_named, report, reproduce
-    from vaekit.training.callbacks import Interrupted
     from vaekit.training.memory import keep_freed_memory
 
     if options.list:
@@ -52,10 +52,11 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
             say=tell,
             progress=None if options.json else shown_progress(),
         )
-    except Interrupted as interrupted:
+    except KeyboardInterrupt as stop:  # while a run is trained, or measured
+        number = next((argument for argument in stop.args if isinstance(argument, int)), int(signal.SIGINT))
         again = shlex.join(["vaekit", "reproduce", *arguments])
-        print(f"vaekit: stopped by signal {interrupted.signal}; go on with: {again}", file=sys.stderr)
-        return 128 + interrupted.signal
+        print(f"vaekit: stopped by signal {number}; go on with: {again}", file=sys.stderr)
+        return 128 + number
     if options.json:
         say(as_json(outcome.as_dict(), indent=2))
         return 0

@@ -25,7 +25,7 @@ def data_of(config: Config) -> tuple[tuple[str, str], ...]:
 
 
 def told_apart(configs: Sequence[Config]) -> list[str]:
-    """How the data of each differ from those of the others, by settings: `data.ood=condition=stim`; of a path its last two parts."""
+    """How the data of each differ from those of the others, as settings: `data.ood=condition=stim`; of a path the end."""
     known = [dict(_leaves(config["data"])) for config in configs]
     counted = [dict(data_of(config)) for config in configs]
     names = [name for name in dict.fromkeys(name for one in counted for name in one)

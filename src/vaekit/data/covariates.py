@@ -70,7 +70,9 @@ def conditions(
         said.append(f"{name} ({how})")
     stacked = [np.concatenate(part, axis=1).astype(np.float32) for part in zip(*blocks, strict=True)]
     return Conditions(
-        tuple(map(torch.from_numpy, stacked)), num_batches, f"conditioned on {', '.join(said)}" if said else ""
+        tuple(map(torch.from_numpy, stacked)),
+        num_batches,
+        f"for models that take conditions: {', '.join(said)}" if said else "",
     )
 
 

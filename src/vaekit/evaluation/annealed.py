@@ -71,7 +71,7 @@ def ais_estimates(
 
     Returns:
         `ais`, in nats; `ais_effective_chains`, :math:`(\sum w)^2 / \sum w^2`, near 1 where the bound is loose and near C where it
-        is tight; `ais_acceptance`, the mean probability of acceptance.
+        is tight; `ais_acceptance`, the mean probability of acceptance, where there is a transition (`steps` above 1).
 
     Raises:
         ConfigError: If the model has no density q(z|x), or latents that are not real numbers; or if a setting is out of range.
@@ -95,11 +95,14 @@ def ais_estimates(
 
     columns = _each(model, split, plan, measure, annealing, "ais", keep, tell)
     words = f"annealed importance sampling, {annealing.words}: a stochastic lower bound on log p(x)"
-    return {
+    numbers = {
         "ais": mean(columns["ais"], "nats", words),
         "ais_effective_chains": mean(columns["effective"], "1", f"(sum w)^2 / sum w^2 of {chains} chains"),
-        "ais_acceptance": mean(columns["acceptance"], "1", f"of Hamiltonian proposals; step sizes aim at {ACCEPTANCE}"),
     }
+    if steps > 1:
+        accepted = f"of Hamiltonian proposals; step sizes aim at {ACCEPTANCE}"
+        numbers["ais_acceptance"] = mean(columns["acceptance"], "1", accepted)
+    return numbers
 
 
 def bidirectional_estimates(

@@ -28,7 +28,7 @@ _TRANSITIONS = 1 << 12
 TUNERS = 4
 # transitions at the first temperature of that run, at least so many in all, and how fast step sizes follow the acceptance
 _WARM_UP, _SHORT, _RATE = 50, 100, 0.3
-# the optimum of Hamiltonian Monte Carlo in many dimensions (Neal, 2011, section 5.4.4.2), and what the papers take
+# the optimum of Hamiltonian Monte Carlo in many dimensions (Neal, 2011, section 5.4.4), and what the papers take
 ACCEPTANCE = 0.65
 # values of p(x|z) at a time: what memory bears
 _VALUES = 1 << 22

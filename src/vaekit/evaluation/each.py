@@ -79,9 +79,11 @@ class Ledger:
         whole = {name: column.contiguous() for name, column in columns.items()}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, save({**whole, _DIGEST: _digest(whole)}))
-        except FileNotFoundError:
-            return  # another process measures the same, and took our draft for one of the dead; the next write is soon
+            content = save({**whole, _DIGEST: _digest(whole)})
+            try:
+                write_atomically(self.path, content)
+            except FileNotFoundError:  # another process measures the same, and took our draft for one of the dead
+                write_atomically(self.path, content)
         except OSError as error:
             self._writable = False
             warnings.warn(

@@ -172,8 +172,14 @@ def _lacks(columns: Mapping[str, Tensor], of: str, k: int, most: int) -> str:
 
 def _effective(values: Tensor, k: int, most: int) -> Estimate:
     low = float(values.quantile(0.05)) if not bool(values.isnan().any()) else float("nan")
+    share = 100 * float(values.mean()) / k
     words = (
-        f"1 / sum of squared normalised weights of {k:,} draws{_groups(k, most)}: {100 * float(values.mean()) / k:.2g} % of them; "
-        f"one example in twenty has fewer than {low:.3g}"
+        f"1 / sum of squared normalised weights of {k:,} draws{_groups(k, most)}: {_short(share, 2)} % of them; one example in "
+        f"twenty has {_short(low, 3)} or fewer"
     )
     return mean(values, "draws", words)
+
+
+def _short(value: float, digits: int) -> str:
+    """With so many digits, and whole where it is longer than that: 5,000 and not 5e+03."""
+    return f"{value:,.0f}" if value >= 10**digits - 0.5 else f"{value:.{digits}g}"

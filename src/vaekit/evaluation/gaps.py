@@ -268,8 +268,8 @@ def _check(model: VAE, split: Split, plan: Plan, steps: int, samples: int) -> No
     if not is_normal(q):
         kind = type(getattr(q, "base_dist", q)).__name__
         raise ConfigError(
-            f"The posterior of this model is {kind}, and the gaps of inference are measured for diagonal normals: write "
-            "posterior=normal."
+            f"The posterior of this model is {kind}, and the gaps of inference are measured for diagonal normals: train "
+            "one with posterior=normal."
         )
 
 

@@ -44,8 +44,8 @@ MOST_SAMPLES = 10_000
 
 # draws of these gradients are independent of those of all other measurements, and those of one K of those of another
 _STREAM, _BY_SAMPLES = 96 << 20, 1 << 7
-# parameters of a side that are followed: their gradients are kept for all draws
-_FOLLOWED = 20_000
+# parameters of a side that are followed: their gradients are kept for all draws, so many numbers of them in all
+_FOLLOWED, _KEPT = 20_000, 4_000_000
 _GROUPS = 20
 # decoded values at a time
 _VALUES = 1 << 22
@@ -101,7 +101,8 @@ def gradient_signals(
     groups of draws: they are of the draws, and not of other batches.
 
     The model is in evaluation mode, so nothing but the latents is random. All estimators see the same draws, different K different
-    ones. Of a side with more than 20,000 parameters, so many of them, chosen at random by the seed, are followed.
+    ones. Of a side with more than 20,000 parameters, so many of them, chosen at random by the seed, are followed; fewer where there
+    are more than 200 draws, so that memory does not grow with them.
 
     Arguments:
         model: With a density q(z|x), and draws that have gradients.
@@ -122,7 +123,8 @@ def gradient_signals(
         | https://arxiv.org/abs/1802.04537
     """
     ks, batch = _checked(model, split, plan, ks, estimators, draws, count)
-    sides = {name: _Followed(part, plan.seed) for name, part in parameters_of(model).items()}
+    most = max(1, min(_FOLLOWED, _KEPT // draws))
+    sides = {name: _Followed(part, plan.seed, most) for name, part in parameters_of(model).items()}
     found: list[Signal] = []
     for position, k in enumerate(ks):
         settings = {"samples": k, "estimators": list(estimators), "draws": draws, "examples": len(batch.x)}
@@ -246,12 +248,13 @@ class _Followed:
     Arguments:
         parameters: All of them.
         seed: Of the choice.
+        most: How many are followed where there are more.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], seed: int) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], seed: int, most: int) -> None:
         self.parameters = list(parameters)
         self.size = sum(parameter.numel() for parameter in parameters)
-        chosen = torch.randperm(self.size, generator=torch.Generator().manual_seed(seed))[:_FOLLOWED]
+        chosen = torch.randperm(self.size, generator=torch.Generator().manual_seed(seed))[:most]
         self.chosen = chosen.sort().values
 
     def pick(self, gradients: Sequence[Tensor | None]) -> Tensor:

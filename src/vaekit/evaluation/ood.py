@@ -153,8 +153,12 @@ def ood_scores(
     scored = {
         name: _scored(numbers, trained, beside[name], regrets.get(name), quanta) for name, numbers in found.items()
     }
+    if "negative_bound" in scored["inside"] and "typicality" not in scored["inside"]:
+        left_out["typicality"] = "the bounds of training examples are not all finite, and have no mean"
     if "mahalanobis" not in scored["inside"]:
-        left_out["mahalanobis"] = "posterior means of training examples do not vary, or have too many dimensions"
+        left_out["mahalanobis"] = (
+            "posterior means of training examples do not vary, are not finite, or have too many dimensions"
+        )
     outside_of = f", against {against}" if against else ""
     words = {name: f"{text}{outside_of}" for name, text in _words(plan.samples, len(seen)).items()}
     return Scores(scored["inside"], scored["outside"], words, left_out)
@@ -287,7 +291,8 @@ def _scored(
     if "bound" in numbers:
         bound = numbers["bound"]
         scores["negative_bound"] = -bound
-        scores["typicality"] = (bound - trained["bound"].mean()).abs()
+        if bool(trained["bound"].isfinite().all()):
+            scores["typicality"] = (bound - trained["bound"].mean()).abs()
         if "bits" in numbers:
             scores["complexity"] = (quanta - bound) / math.log(2.0) - numbers["bits"]
         if beside:

@@ -72,7 +72,7 @@ def rounded_counts_nll(
         raise ConfigError("Counts round to log1p expression and to no other: write expression=log1p.")
     if len(model.hierarchy.open()) != 1:
         raise ConfigError("Rounding is of models with one latent: write model=mlp.")
-    exact = copy.deepcopy(model).double()
+    exact = copy.deepcopy(model).double().eval()
 
     def measure(model: VAE, batch: Batch, plan: Plan) -> dict[str, Tensor]:
         context = batch.context.double() if batch.context is not None else None

@@ -18,7 +18,7 @@ def mahalanobis(means: Tensor, trained: Tensor) -> Tensor | None:
         trained: The cloud, (T, L).
 
     Returns:
-        Shape (N,); None where the cloud is a single point.
+        Shape (N,); None where the cloud is a single point, or not all of it is finite.
 
     References:
         | A Well-conditioned Estimator for Large-dimensional Covariance Matrices (Ledoit and Wolf, 2004), lemma 3.2 to theorem 3.2
@@ -26,7 +26,7 @@ def mahalanobis(means: Tensor, trained: Tensor) -> Tensor | None:
     """
     from sklearn.covariance import ledoit_wolf
 
-    if len(trained) < 2 or not bool((trained.var(0, correction=0) > 0).any()):
+    if not bool(trained.isfinite().all()) or len(trained) < 2 or not bool((trained.var(0, correction=0) > 0).any()):
         return None
     covariance = torch.from_numpy(ledoit_wolf(trained.numpy())[0])
     root, fault = torch.linalg.cholesky_ex(covariance)

@@ -54,7 +54,8 @@ class BottomUp(Hierarchy):
         state = _blank(features)
         for level, (q, drawn) in zip(self.open(), reversed(found), strict=True):
             p = level.prior(level.inform(state), model)
-            latents.append(Latent(level.name, q, p, drawn, entangled=bool(latents)))
+            chained = len(latents) + 1 < len(found) and level.sees_state
+            latents.append(Latent(level.name, q, p, drawn, entangled=bool(latents), chained=chained))
             state = level.merge(state, drawn.value)
         return tuple(latents), state
 

@@ -95,7 +95,7 @@ def _panel(
     if ks:
         axes.set_xticks(ks, [f"{k:,}" for k in ks])
         axes.set_xlim(ks[0] / 1.25, ks[-1] * 1.25)
-    axes.tick_params(which="minor", length=0)
+    axes.tick_params(which="minor", colors=MUTED, labelsize=8, length=0)  # labelled where there are few powers of ten
     axes.set_xlabel("draws for each example, K", fontsize=8, color=MUTED)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vaekit.data.batch import Split
+from vaekit.errors import RunError
 from vaekit.evaluation import active_units
 from vaekit.evaluation.each import Ledger, Tell
 from vaekit.evaluation.evidence import evidence_estimates
@@ -62,7 +63,12 @@ class Evidence:
         keep = keeping(run, ledgers, examples=self.examples, seed=self.seed)
         plan = Plan(seed=self.seed)
         bound = evidence_estimates(run.model, split, plan, draws=(self.samples,), keep=keep, tell=tell)[column]
-        each = -ledgers[0].read()[column]
+        kept = ledgers[0].read().get(column)
+        if kept is None or len(kept) != len(split):
+            raise RunError(
+                f"The numbers of the examples could not be kept in {ledgers[0].path}: make its folder writable."
+            )
+        each = -kept
         return Quantity(mean(each, "nats", f"-log p(x), {bound.estimator}"), each)
 
 

@@ -1,4 +1,4 @@
-"""When a number agrees with a published one, and when a claim holds: rules that were written down before the numbers came."""
+"""When a number agrees with a published one, and when a claim holds: rules, and nothing but rules."""
 
 from __future__ import annotations
 

@@ -16,9 +16,10 @@ STRETCHED_NATS = 8.0
 # before this share of the training a KL near zero is only a beginning
 _EARLY = 0.2
 _SHOWN = 3
-# an epoch whose loss is worse than the best one's by so many times a usual loss has thrown away what was learned
+# an epoch whose loss is worse than the best one's by so many times a usual loss has thrown away what was learned; trainings that
+# go well stay below 3, from the first epoch on
 BLOWN_UP = 100.0
-# below this share of a codebook's size, its perplexity says that it has collapsed
+# a codebook of which a smaller share is in use has collapsed
 DEAD_CODES = 0.1
 
 

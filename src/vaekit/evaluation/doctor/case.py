@@ -78,6 +78,12 @@ class Case:
         return "kl" in (self.config["objective"].get("weights") or {})
 
     @property
+    def weight(self) -> float:
+        """What `beta` is at the end of the training, but no more than 1."""
+        found = self.asked_beta if self.mean_reduction else self.value("effective_beta")
+        return 1.0 if found is None or found <= 0.0 else min(1.0, found)
+
+    @property
     def plain_kl(self) -> bool:
         """Whether the objective's KL is the KL itself, and is held to no floor and no target."""
         kl = (self.config["objective"].get("terms") or {}).get("kl") or {}

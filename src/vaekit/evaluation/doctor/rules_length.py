@@ -116,11 +116,24 @@ def overfitting(case: Case) -> Iterator[Finding]:
         f"Held-out examples cost {case.told('gap')} nats more than training examples, {gap / spread:.2g} times the spread over "
         f"examples.{later}",
         f"The model has learned its training examples by heart: {few}.",
-        case.remedies(
-            case.network("dropout", "0.2"), f"hidden_dim={max(8, int(case.config['hidden_dim']) // 4)}", "beta=2.0"
-        ),
+        case.remedies(case.network("dropout", "0.2"), _narrower(case), _weighed(case)),
         "overfitting",
     )
+
+
+def _narrower(case: Case) -> str:
+    """A quarter of the width, where the networks have one that a setting tells."""
+    width, widths = case.config.get("hidden_dim"), case.config.get("hidden_dims")
+    if isinstance(widths, list):
+        return f"hidden_dims=[{','.join(str(max(8, int(one) // 4)) for one in widths)}]"
+    given = [*case.setting("hidden_dim"), *(one for many in case.setting("hidden_dims") for one in many)]
+    return f"hidden_dim={max(8, int(width) // 4)}" if isinstance(width, int) and width in given else ""
+
+
+def _weighed(case: Case) -> str:
+    """A weight of the KL above 1, where there is one and it was not asked for already."""
+    beta = case.asked_beta
+    return "beta=2.0" if case.weighs_kl and (beta is None or beta < 2.0) else ""
 
 
 def _validation_behind(case: Case) -> bool:

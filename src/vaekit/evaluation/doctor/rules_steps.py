@@ -8,12 +8,10 @@ from statistics import median
 from vaekit.evaluation.doctor.case import Case
 from vaekit.evaluation.doctor.finding import Finding
 from vaekit.evaluation.doctor.words import CONSEQUENCES, USUAL_LR, plural
+from vaekit.training.watch import BLOWN_UP
 
 # Adam's customary rate is 1e-3; ten times that is where the presets of this library have been seen to come apart
 LARGE_LR = 1e-2
-# an epoch whose loss is worse than the best one's by so many times a usual loss has thrown away what was learned; trainings that
-# go well stay below 3, from the first epoch on
-BLOWN_UP = 100.0
 # of a layer of ReLU units: as good as all
 DEAD = 0.99
 # Adam moves a weight by about the rate in a step at most: steps x rate below this share of the weights' size leave the initial

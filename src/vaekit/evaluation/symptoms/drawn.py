@@ -13,7 +13,7 @@ from vaekit.models.trace import Trace
 from vaekit.models.vae import VAE
 
 # far from the streams of the data, 0, and of the latents, 1 << 16
-STREAM = 5 << 20
+STREAM = 11 << 20
 
 
 def drawn(model: VAE, batch: Batch, plan: Plan) -> Trace:
