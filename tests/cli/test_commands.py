@@ -397,6 +397,7 @@ def test_a_run_without_its_model(copy: Path, vaekit: Any) -> None:
         said = vaekit("encode", copy)
         assert said.code == 1
         assert "model.safetensors is damaged" in said.err
+        assert said.err.strip().endswith(f"vaekit resume '{copy}'")
         assert said.err.count("\n") == 1
     (copy / "model.safetensors").write_bytes(weights)
     config = (copy / "config.yaml").read_text()

@@ -1,7 +1,8 @@
 """Measure how much signal there is in the noise of a gradient, by the number of draws K: for the encoder and for the decoder.
 
 The gradient of the mean loss of a few examples is drawn many times. Its signal-to-noise ratio is |mean| / standard deviation of
-each parameter, a mean over parameters. A picture goes to RUN/figures/gradients.png.
+each parameter, a mean over parameters; the directional one, DSNR, is how much of a draw lies along the mean gradient of all
+draws, over how much lies across it. A picture goes to RUN/figures/gradients.png.
 
   elbo   the ELBO, its KL in closed form        mc     the ELBO, its KL from draws
   stl    the ELBO, path derivative              iwae   the importance-weighted bound
@@ -54,7 +55,7 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     asked = None if options.estimators is None else _listed("--estimators", options.estimators, str)
 
     from vaekit import runs
-    from vaekit.evaluation.gradients import USUAL, gradient_signals, possible, slopes
+    from vaekit.evaluation.gradients import USUAL, floor, gradient_signals, possible, slopes
     from vaekit.evaluation.passes import Plan
     from vaekit.training.device import thread_count, threads
 
@@ -80,6 +81,11 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
         f"Gradients of the mean loss of {count:,} {options.split} examples, {options.draws:,} draws (± one standard error):"
     )
     say(_table(signals, fitted))
+    say(f"\nNoise alone would show an SNR of about {floor(options.draws):.2g}.")
+    lacking = [key for key in dict.fromkeys((one.estimator, one.side) for one in signals) if key not in fitted]
+    if lacking and len(ks) > 1:
+        named = "; ".join(f"{name}, {side}" for name, side in lacking)
+        say(f"No power of K where fewer than two ratios stand out of the noise: {named}. Take more --draws.")
     for name, reason in without.items():
         say(f"\nWithout {name}: {reason}")
     say(f"\nPicture: {picture}")

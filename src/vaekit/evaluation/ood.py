@@ -40,6 +40,8 @@ TRAIN_EXAMPLES = 10_000
 # steps of the search for the best posterior of an example, and draws that it is judged by; and examples of each set that it is
 # asked of: it takes as long as all other scores of a thousand examples
 REGRET_STEPS, REGRET_DRAWS, REGRET_EXAMPLES = 100, 64, 500
+# examples that are searched together
+_SEARCHED = 50
 # a covariance of more latent dimensions is neither known from so many examples nor quickly inverted
 _MOST_DIMENSIONS = 2_048
 
@@ -132,7 +134,6 @@ def ood_scores(
     sides, seen = {"inside": inside, "outside": outside}, _some(_unchanged(train), train_examples)
     left_out = _left_out(model, levels, counts=counts, background=background is not None)
     passes = (1 if background is None else 2) * (len(inside) + len(outside)) + len(seen)
-    passes += sum(min(len(split), regret_examples) for split in sides.values())
     asked = _Asked(plan, keep, tell, passes)
 
     looked = partial(_numbers, levels=levels, compressed="complexity" not in left_out)
@@ -146,6 +147,7 @@ def ood_scores(
         left_out["regret"] = "it was asked of no example"
     if "regret" not in left_out:
         try:
+            asked.anew(sum(min(len(split), regret_examples) for split in sides.values()))
             regrets = {name: asked.regret(name, model, split, regret_examples) for name, split in sides.items()}
         except ConfigError as error:
             left_out["regret"] = str(error)
@@ -170,6 +172,10 @@ class _Asked:
     def __init__(self, plan: Plan, keep: Keep | None, tell: Tell | None, total: int) -> None:
         self.plan, self._keep, self._tell, self._total, self._done = plan, keep, tell, total, 0
 
+    def anew(self, total: int) -> None:
+        """Count from 0 again: what follows takes another time for an example."""
+        self._total, self._done = total, 0
+
     def each(self, name: str, model: VAE, split: Split, measure: Measure, **settings: Any) -> dict[str, Tensor]:
         """`each` of a measure that depends on these settings."""
         ledger = self._ledger(name, model, split, {"samples": self.plan.samples, **settings})
@@ -181,7 +187,8 @@ class _Asked:
         part = split.part(index.to(split.stored.device))
         given = {"steps": REGRET_STEPS, "samples": REGRET_DRAWS}
         ledger = self._ledger(f"regret_{name}", model, part, given)
-        found = searched(model, part, self.plan, **given, ledger=ledger, tell=self._from_here(part))
+        few = replace(self.plan, batch_size=min(self.plan.batch_size, _SEARCHED))  # to be heard of, and to be kept
+        found = searched(model, part, few, **given, ledger=ledger, tell=self._from_here(part))
         gained = torch.full((len(split),), math.nan, dtype=torch.float64)
         gained[index] = _known(found["elbo_optimised"] - found["elbo"])
         return gained

@@ -179,13 +179,13 @@ class RunFolder:
             RunError: If the training has not finished, or the file is damaged.
         """
         file = self.path / "model.safetensors"
+        command = shlex.join(["vaekit", "resume", str(self.path)])
         if not file.exists():
-            command = shlex.join(["vaekit", "resume", str(self.path)])
             raise RunError(f"The training in {self.path} has not finished. Go on with: {command}")
         try:
             return TensorFile(file)
         except Exception as error:  # safetensors raises its own class, which is not public
-            raise RunError(f"{file} is damaged: {error}.") from error
+            raise RunError(f"{file} is damaged: {error}. Make it anew of the last checkpoint: {command}") from error
 
     def model_fingerprint(self) -> str:
         """SHA-256 of `model.safetensors`: what was made from the weights can say from which."""
