@@ -180,6 +180,18 @@ _FASHION_CLASSES = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
+_MNIST_FILES = _remote(
+    _MNIST_MIRRORS,
+    ("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+    ("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+    ("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+    ("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+)
+_FREY_FILES = _remote(
+    _FREY_MIRRORS,
+    ("frey_rawface.mat", 1100584, "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64"),
+)
+
 _TABLE = (
     Entry(
         name="digits",
@@ -192,13 +204,7 @@ _TABLE = (
     ),
     Entry(
         name="mnist",
-        files=_remote(
-            _MNIST_MIRRORS,
-            ("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-            ("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-            ("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-            ("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
-        ),
+        files=_MNIST_FILES,
         folders=("mnist", "MNIST", "MNIST/raw", "raw"),
         mirrors=_MNIST_MIRRORS,
         licence="CC BY-SA 3.0, as commonly stated",
@@ -207,13 +213,7 @@ _TABLE = (
     ),
     Entry(
         name="mnist_iwae",
-        files=_remote(
-            _MNIST_MIRRORS,
-            ("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-            ("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-            ("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-            ("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
-        ),
+        files=_MNIST_FILES,
         folders=("mnist", "MNIST", "MNIST/raw", "raw"),
         mirrors=_MNIST_MIRRORS,
         licence="CC BY-SA 3.0, as commonly stated",
@@ -237,10 +237,7 @@ _TABLE = (
     ),
     Entry(
         name="freyfaces",
-        files=_remote(
-            _FREY_MIRRORS,
-            ("frey_rawface.mat", 1100584, "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64"),
-        ),
+        files=_FREY_FILES,
         folders=("freyfaces", "frey_face", "FreyFaces", "frey_faces", "freyface", "FreyFace"),
         mirrors=_FREY_MIRRORS,
         licence="none stated; for research, by way of Sam Roweis's page",
@@ -249,10 +246,7 @@ _TABLE = (
     ),
     Entry(
         name="freyfaces_vampprior",
-        files=_remote(
-            _FREY_MIRRORS,
-            ("frey_rawface.mat", 1100584, "265a83a23adb081755cd3de375509828e690324d1d60f076b8ecebc840d59c64"),
-        ),
+        files=_FREY_FILES,
         folders=("freyfaces", "frey_face", "FreyFaces", "frey_faces", "freyface", "FreyFace"),
         mirrors=_FREY_MIRRORS,
         licence="none stated; for research, by way of Sam Roweis's page",
