@@ -4,7 +4,7 @@
 
 All take turns within one process, on one thread, over the same made-up images (what is in them costs nothing). CPU time a step:
 median, least and most over the rounds, and the ratios pair by pair. Libraries that are not installed are left out and named:
-`pip install 'vaekit[bench]'` has them.
+`pip install --group bench` has them (pip 25.1 or newer).
 """
 
 from __future__ import annotations
