@@ -21,32 +21,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
+from plain import PlainImages
 from vaekit.compose import compose, resolve
 from vaekit.recipe import make_session, open_data
 from vaekit.training import fit
 
 BATCH, HIDDEN, LATENT = 128, 400, 20
-
-
-class PlainImages(TorchDataset[tuple[Tensor, int]]):
-    """One PIL image at a time, converted to a float tensor in [0, 1], as image data sets for scripts do."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = Image.fromarray(self.images[index])  # what image data sets hand to their transforms
-        pixels = torch.from_numpy(np.array(image, np.uint8, copy=True)).view(image.height, image.width, 1)
-        return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255), int(self.labels[index])
 
 
 class PlainVAE(nn.Module):
