@@ -20,12 +20,11 @@ from turns import Steps, Stopwatch, Taken
 logging.disable(logging.WARNING)  # these libraries tell much of themselves
 
 
-def lightning_steps(model: PlainVAE, images: np.ndarray, batch: int) -> Steps:
-    """Lightning over float images that are in memory: its own clock runs from the first batch of an epoch to the last."""
+def lightning_steps(model: PlainVAE, x: Tensor, batch: int) -> Steps:
+    """Lightning over float data that are in memory: its own clock runs from the first batch of an epoch to the last."""
     import lightning
 
     warnings.filterwarnings("ignore", module="lightning")
-    x = torch.from_numpy(images).float().div(255).unsqueeze(1)
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 
@@ -38,18 +38,22 @@ class PlainVAE(nn.Module):
         encoder: (N, C, H, W) to (N, 2 L).
         decoder: (N, L) to (N, C, H, W).
         samples: Draws of each example; more than one makes the importance-weighted bound.
+        density: Of the data: "bernoulli", or "normal" with a standard deviation of 1.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, samples: int = 1) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, samples: int = 1, density: str = "bernoulli") -> None:
         super().__init__()
-        self.encoder, self.decoder, self.samples = encoder, decoder, samples
+        self.encoder, self.decoder, self.samples, self.density = encoder, decoder, samples, density
 
     def loss(self, x: Tensor) -> Tensor:
         mu, logvar = self.encoder(x).chunk(2, -1)
         if self.samples == 1:
             z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
-            out = torch.sigmoid(self.decoder(z))
-            reconstruction = functional.binary_cross_entropy(out, x, reduction="sum")
+            out = self.decoder(z)
+            if self.density == "normal":
+                reconstruction = 0.5 * functional.mse_loss(out, x, reduction="sum")
+            else:
+                reconstruction = functional.binary_cross_entropy(torch.sigmoid(out), x, reduction="sum")
             kl = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
             return (reconstruction + kl) / len(x)
         noise = torch.randn(self.samples, *mu.shape)
@@ -67,6 +71,24 @@ def perceptron(widths: Sequence[int], activation: type[nn.Module], image: Sequen
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), activation()]
     return nn.Sequential(*layers[:-1], *([nn.Unflatten(1, tuple(image))] if image else []))
+
+
+def mlp(widths: Sequence[int], latent: int, samples: int = 1, activation: type[nn.Module] = nn.ReLU) -> PlainVAE:
+    """Of 28 x 28 images."""
+    encoder = perceptron([784, *widths, 2 * latent], activation)
+    return PlainVAE(encoder, perceptron([latent, *reversed(widths), 784], activation, (1, 28, 28)), samples)
+
+
+def wide(features: int, widths: Sequence[int] = (2048, 1024, 512), latent: int = 64) -> tuple[nn.Module, nn.Module]:
+    """For cells: GELU, and a tenth of the hidden units dropped."""
+
+    def layers(sizes: Sequence[int], out: int) -> nn.Sequential:
+        parts: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            parts += [nn.Linear(before, after), nn.GELU(), nn.Dropout(0.1)]
+        return nn.Sequential(*parts, nn.Linear(sizes[-1], out))
+
+    return layers([features, *widths], 2 * latent), layers([latent, *reversed(widths)], features)
 
 
 def convolutional(latent: int) -> tuple[nn.Module, nn.Module]:
@@ -107,6 +129,25 @@ def script(model: PlainVAE, images: np.ndarray, labels: np.ndarray, batch: int, 
             x, _ = next(batches)
             optimizer.zero_grad()
             loss = model.loss(x)
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        return total / count
+
+    return steps
+
+
+def dense_script(model: PlainVAE, x: Tensor, batch: int) -> Any:
+    """Steps of a script over a float tensor that is in memory, from whose rows a DataLoader makes batches."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    batches = _endless(DataLoader(TensorDataset(x), batch_size=batch, shuffle=True))
+
+    def steps(count: int) -> float:
+        total = 0.0
+        for _ in range(count):
+            (rows,) = next(batches)
+            optimizer.zero_grad()
+            loss = model.loss(rows)
             loss.backward()
             optimizer.step()
             total += loss.item()

@@ -2,8 +2,9 @@
 
     python benchmarks/train_step.py [--case mlp] [--rounds 5] [--steps 50] [--json FILE]
 
-All take turns within one process, on one thread, over the same made-up images (what is in them costs nothing). CPU time a step:
-median, least and most over the rounds, and the ratios pair by pair. Libraries that are not installed are left out and named:
+All take turns, each in a process of its own on one thread, over the same made-up images (what is in them costs nothing). CPU time
+a step: median, least and most over the rounds, and the ratios pair by pair. What comes before the first turn, such as compiling or
+recording, is not in it. Libraries that are not installed are left out and named:
 `pip install --group bench` has them (pip 25.1 or newer).
 """
 
@@ -21,25 +22,27 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+import cells
 from others import jax_steps, lightning_steps, pythae_steps
-from plain import PlainVAE, convolutional, perceptron, progressive, script
+from ours import session_of, train_in_turns
+from plain import PlainVAE, convolutional, dense_script, mlp, progressive, script, wide
 from products import floor_of
-from turns import Steps, as_json, as_table, machine, take_turns
-from vaekit.compose import compose
+from turns import Contestant, Turns, as_json, as_table, machine, take_turns
 from vaekit.data.batch import Dataset, Split
 from vaekit.data.transforms import Scale
-from vaekit.recipe import make_session, resolved
-from vaekit.schedules import advance, last_end
-from vaekit.training import fit
+from vaekit.training.memory import keep_freed_memory
+from vaekit.training.session import Session
 
-IMAGES = 6400
-OURS = "vaekit"
+IMAGES = 12800
+MOST_STEPS = IMAGES // 128
+# vaekit looks at a hundred steps before it writes a program for them
+WARM_UP = 100
+OURS, FLOOR, SCRIPT = "vaekit", "floor: its products alone", "plain DataLoader script"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Case:
         batch: Examples in a step.
         plain: The same model of torch's layers; None where no script is compared.
         widths: Of the hidden layers and the latent, for libraries that are given a perceptron.
+        cells: Whether the data are counts of cells: vaekit has them sparse, the others dense in memory.
     """
 
     about: str
@@ -61,11 +65,7 @@ class Case:
     batch: int = 128
     plain: Callable[[], PlainVAE] | None = None
     widths: tuple[tuple[int, ...], int] | None = field(default=None)
-
-
-def _perceptron(widths: tuple[int, ...], latent: int, samples: int = 1, act: type[nn.Module] = nn.ReLU) -> PlainVAE:
-    encoder = perceptron([784, *widths, 2 * latent], act)
-    return PlainVAE(encoder, perceptron([latent, *reversed(widths), 784], act, (1, 28, 28)), samples)
+    cells: bool = False
 
 
 def _hidden(*widths: int) -> tuple[str, ...]:
@@ -75,71 +75,107 @@ def _hidden(*widths: int) -> tuple[str, ...]:
 
 CASES = {
     "mlp": Case(
-        "784-400-20, batch 128", _hidden(400), plain=lambda: _perceptron((400,), 20), widths=((400,), 20)
+        "784-400-20, batch 128", ("latent_dim=20", *_hidden(400)), plain=lambda: mlp((400,), 20), widths=((400,), 20)
     ),
     "mlp2": Case(
-        "784-400-400-20, batch 128", _hidden(400, 400), plain=lambda: _perceptron((400, 400), 20), widths=((400, 400), 20)
+        "784-400-400-20, batch 128", ("latent_dim=20", *_hidden(400, 400)), plain=lambda: mlp((400, 400), 20),
+        widths=((400, 400), 20),
     ),
     "conv": Case(
-        "convolutions of 32 and 64 channels, 28 x 28, batch 128", ("model=cnn",), plain=lambda: PlainVAE(*convolutional(20))
+        "convolutions of 32 and 64 channels, 28 x 28, batch 128", ("model=cnn", "latent_dim=20"),
+        plain=lambda: PlainVAE(*convolutional(20)),
     ),
     "progressive": Case(
-        "the growing network at its last stage, 32 x 32, batch 128", ("model=progressive", "epochs_per_stage=1"), side=32,
-        plain=lambda: PlainVAE(*progressive(20)),
+        "the growing network at its last stage, 32 x 32, batch 128",
+        ("model=progressive", "epochs_per_stage=1", "latent_dim=20"), side=32, plain=lambda: PlainVAE(*progressive(20)),
     ),
     "iwae": Case(
         "importance weighted, K = 50, 784-200-200-50, tanh, batch 20",
         ("model=iwae", "latent_dim=50", *_hidden(200, 200), "network.encoder.activation=tanh", "network.decoder.activation=tanh"),
-        batch=20, plain=lambda: _perceptron((200, 200), 50, 50, nn.Tanh),
+        batch=20, plain=lambda: mlp((200, 200), 50, 50, nn.Tanh),
+    ),
+    "wide": Case(
+        f"{cells.GENES:,} features, 5 % not zero, layers of 2048, 1024 and 512, batch 128", ("model=vae", "expression=log1p"),
+        plain=lambda: PlainVAE(*wide(cells.GENES), density="normal"), cells=True,
     ),
     "vqvae": Case("VQ-VAE, maps of 7 x 7 codes, 28 x 28, batch 128", ("model=vqvae",)),
 }  # fmt: skip
 
 
-def vaekit_steps(case: Case, images: np.ndarray) -> tuple[Steps, Any]:
-    """vaekit's own loop, as `vaekit train` runs it, and its session."""
+def images_of(case: Case) -> np.ndarray:
+    """Made-up images, (N, H, W) in 8 bits."""
+    return np.random.default_rng(0).integers(0, 256, size=(IMAGES, case.side, case.side), dtype=np.uint8)
+
+
+def dataset_of(case: Case) -> Dataset:
+    """Made-up images, or cells."""
+    if case.cells:
+        return cells.dataset(cells.counts())
+    images = images_of(case)
     split = Split(torch.from_numpy(images).unsqueeze(1), (Scale(255),), torch.zeros(len(images), dtype=torch.int64))
-    dataset = Dataset("made up", split, split, split, "value / 255", False, 0.0, 1.0, levels=256)
-    overrides = [f"training.batch_size={case.batch}", "latent_dim=20", *case.overrides]
-    config = resolved(compose(overrides), dataset)
-    session = make_session(config, dataset, torch.device("cpu"))
-    session.step = last_end(nn.ModuleList([session.model, session.objective]))  # a growing model at its last stage
-    advance(session.model, session.step)
-
-    def steps(count: int) -> None:
-        with session.generators.borrowed():
-            fit(
-                session.model, session.objective, session.players, session.stream, start=session.step,
-                steps=session.step + count, steps_per_epoch=10**9, samples=session.samples, history=session.history,
-            )  # fmt: skip
-        session.step += count
-
-    return steps, session
+    return Dataset("made up", split, split, split, "value / 255", False, 0.0, 1.0, levels=256)
 
 
-def contestants(case: Case) -> tuple[dict[str, Steps], list[str]]:
-    """Who takes part, and who is not installed."""
-    images = np.random.default_rng(0).integers(0, 256, size=(IMAGES, case.side, case.side), dtype=np.uint8)
-    labels = np.zeros(IMAGES, np.int64)
-    ours, session = vaekit_steps(case, images)
+def train_vaekit(turns: Turns, name: str) -> None:
+    """vaekit's own loop, as `vaekit train` runs it."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    train_in_turns(turns, _session(name))
+
+
+def run_floor(turns: Turns, name: str) -> None:
+    """The products of vaekit's model."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    session = _session(name)
     batch = session.stream(session.step)
-    floor, _ = floor_of(lambda: session.model(batch.x, session.samples), session.model)
-    made: dict[str, Steps] = {OURS: ours, "floor: its products alone": floor}
-    missing = []
-    if case.plain is not None:
-        loop = script(case.plain(), images, labels, case.batch)
-        made["plain DataLoader script"] = lambda count: loop(count) and None
-    for name, make in {
-        "Lightning": None if case.plain is None else lambda: lightning_steps(case.plain(), images, case.batch),
-        "pythae": None if case.widths is None else lambda: pythae_steps(*case.widths, images, case.batch),
-        "JAX, lax.scan": None if case.widths is None else lambda: jax_steps(*case.widths, images, case.batch),
-    }.items():
-        if make is None:
-            continue
-        if importlib.util.find_spec(name.split(",")[0].lower()) is None:
-            missing.append(name)
+    turns.serve(floor_of(lambda: session.model(batch.x, session.samples), session.model)[0])
+
+
+def run_other(turns: Turns, name: str, library: str) -> None:
+    """The same model in another library."""
+    torch.set_num_threads(1)
+    case = CASES[name]
+    if case.cells:
+        x = cells.dataset(cells.counts()).train.batch(torch.arange(cells.CELLS)).x
+        if library == SCRIPT:
+            loop = dense_script(case.plain(), x, case.batch)
+            turns.serve(lambda count: loop(count) and None)
         else:
-            made[name] = make()
+            turns.serve(lightning_steps(case.plain(), x, case.batch))
+        return
+    images = images_of(case)
+    if library == SCRIPT:
+        loop = script(case.plain(), images, np.zeros(len(images), np.int64), case.batch)
+        turns.serve(lambda count: loop(count) and None)
+    elif library == "Lightning":
+        x = torch.from_numpy(images).float().div(255).unsqueeze(1)
+        turns.serve(lightning_steps(case.plain(), x, case.batch))
+    elif library == "pythae":
+        turns.serve(pythae_steps(*case.widths, images, case.batch))
+    else:
+        turns.serve(jax_steps(*case.widths, images, case.batch))
+
+
+def _session(name: str) -> Session:
+    case = CASES[name]
+    return session_of([f"training.batch_size={case.batch}", *case.overrides], dataset_of(case))
+
+
+def contestants(name: str) -> tuple[dict[str, Contestant], list[str]]:
+    """Who takes part, and who is not installed."""
+    case = CASES[name]
+    made: dict[str, Contestant] = {OURS: (train_vaekit, (name,)), FLOOR: (run_floor, (name,))}
+    takes_part = {SCRIPT: case.plain, "Lightning": case.plain, "pythae": case.widths, "JAX, lax.scan": case.widths}
+    missing = []
+    for library, given in takes_part.items():
+        module = library.split(",")[0].lower()
+        if given is None:
+            continue
+        if library != SCRIPT and importlib.util.find_spec(module) is None:
+            missing.append(library)
+        else:
+            made[library] = (run_other, (name, library))
     return made, missing
 
 
@@ -150,12 +186,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="in a round")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     options = parser.parse_args()
+    if options.steps > MOST_STEPS:
+        parser.error(f"--steps is {options.steps}, expected at most {MOST_STEPS}: some of them do an epoch in a turn")
     torch.set_num_threads(1)
     print(machine())
     found = {}
     for name in options.case or CASES:
-        made, missing = contestants(CASES[name])
-        taken = take_turns(made, options.rounds, options.steps)
+        made, missing = contestants(name)
+        steps = min(options.steps, cells.CELLS // CASES[name].batch) if CASES[name].cells else options.steps
+        taken = take_turns(made, options.rounds, steps, steps if CASES[name].cells else WARM_UP)
         print(f"\n{name}: {CASES[name].about}")
         print(as_table(taken, OURS))
         if missing:

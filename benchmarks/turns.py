@@ -1,12 +1,18 @@
-"""Contestants that take turns within one process, so that a noisy machine disturbs all of them alike."""
+"""Contestants that take turns, so that a noisy machine disturbs all of them alike.
+
+Each has a process of its own, and so its own allocator, threads and caches: nobody is slowed or helped by what another library has
+set. They wait for each other, so only one of them works at a time.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -39,24 +45,86 @@ class Stopwatch:
         return Taken(time.process_time() - self._cpu, time.perf_counter() - self._wall)
 
 
-def take_turns(contestants: Mapping[str, Steps], rounds: int, steps: int) -> dict[str, list[Taken]]:
-    """Seconds a step of each contestant in each round; one round before them does not count."""
-    taken: dict[str, list[Taken]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):
-        for name, run in contestants.items():
+class Turns:
+    """What a contestant sees of the others: when to work, and for how many steps.
+
+    Arguments:
+        line: To whom gives the turns.
+    """
+
+    def __init__(self, line: Connection) -> None:
+        self._line = line
+
+    def wait(self) -> int | None:
+        """How many steps to do now; None when all is over. Returns when it is this one's turn."""
+        count: int | None = self._line.recv()
+        return count
+
+    def done(self, taken: Taken) -> None:
+        """The steps are done, and took so long."""
+        self._line.send(taken)
+
+    def serve(self, steps: Steps) -> None:
+        """Do steps whenever asked, until all is over."""
+        while (count := self.wait()) is not None:
             watch = Stopwatch()
-            whole = run(steps) or watch.taken()
-            if number:
-                taken[name].append(Taken(whole.cpu / steps, whole.wall / steps))
+            taken = steps(count)
+            self.done(taken or watch.taken())
+
+
+# sets itself up in its own process, then takes its turns
+Contestant = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+def take_turns(
+    contestants: Mapping[str, Contestant], rounds: int, steps: int, warm_up: int | None = None
+) -> dict[str, list[Taken]]:
+    """Seconds a step of each contestant in each round; a turn of `warm_up` steps before them does not count.
+
+    Arguments:
+        contestants: By name: a function of a module, which is given `Turns` and then these arguments.
+        rounds: Turns of each.
+        steps: In a turn.
+        warm_up: Steps before the first turn that counts; as many as in a turn if None.
+    """
+    context = multiprocessing.get_context("spawn")
+    lines, processes = {}, []
+    for name, (run, arguments) in contestants.items():
+        lines[name], other = context.Pipe()
+        processes.append(context.Process(target=_begin, args=(run, other, arguments), daemon=True))
+        processes[-1].start()
+        other.close()
+        _turn(lines[name], warm_up or steps)
+    taken: dict[str, list[Taken]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, line in lines.items():
+            whole = _turn(line, steps)
+            taken[name].append(Taken(whole.cpu / steps, whole.wall / steps))
+    for line, process in zip(lines.values(), processes, strict=True):
+        line.send(None)
+        process.join()
     return taken
 
 
-def ratios(taken: Mapping[str, Sequence[Taken]], ours: str) -> dict[str, tuple[float, float, float]]:
-    """CPU time of `ours` over that of each other, pair by pair within a round: median, least, most."""
+def _turn(line: Connection, steps: int) -> Taken:
+    line.send(steps)
+    taken: Taken = line.recv()
+    return taken
+
+
+def _begin(run: Callable[..., None], line: Connection, arguments: tuple[Any, ...]) -> None:
+    run(Turns(line), *arguments)
+
+
+def ratios(
+    taken: Mapping[str, Sequence[Taken]], ours: str, *, wall: bool = False
+) -> dict[str, tuple[float, float, float]]:
+    """CPU time of `ours` (or its time by the clock) over that of each other, pair by pair in a round: median, least, most."""
     found = {}
     for name, others in taken.items():
         if name != ours:
-            pairs = [mine.cpu / other.cpu for mine, other in zip(taken[ours], others, strict=True)]
+            both = zip(taken[ours], others, strict=True)
+            pairs = [mine.wall / other.wall if wall else mine.cpu / other.cpu for mine, other in both]
             found[name] = (statistics.median(pairs), min(pairs), max(pairs))
     return found
 

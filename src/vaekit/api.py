@@ -29,20 +29,25 @@ from vaekit.report import write_page
 from vaekit.runs import Run, evaluate
 from vaekit.schedules import advance, last_end
 from vaekit.snapshots import Snapshots, Stages, animate
-from vaekit.training import Plan, fit
+from vaekit.training import Plan
+from vaekit.training.bottleneck import facts_of, line, shares
 from vaekit.training.callbacks import Checkpoints, Interrupted, Rows, Validation
 from vaekit.training.checkpoint import clean, latest, latest_step, save
-from vaekit.training.device import select, threads
+from vaekit.training.clock import Clock, clock_for
+from vaekit.training.device import select
 from vaekit.training.loop import Callback
 from vaekit.training.memory import keep_for
 from vaekit.training.progress import PlainLines
 from vaekit.training.run import RunFolder
 from vaekit.training.session import Session
+from vaekit.training.several import Training, alone
+from vaekit.training.together import Fit
 from vaekit.training.tracking import Tracked, Tracker, Tracking
 from vaekit.training.watch import Watch
 
 Say = Callable[[str], None]
 ShowProgress = Callable[[Say], Callback]
+Opened = Callable[[Mapping[str, Any], torch.device], Dataset]
 
 
 def _quiet(line: str) -> None:
@@ -73,9 +78,42 @@ def train(
         DataNotFoundError: If the data are neither here nor to be had.
         TrainingError: If the loss is no longer finite.
     """
+    return alone(training(*overrides, config_dir=config_dir, say=say, progress=progress, command=command))
+
+
+def resume(path: Path | str, *, say: Say = _quiet, progress: ShowProgress | None = None) -> Run:
+    """Go on with a training exactly where its last checkpoint left it; finish what was left undone after the last step.
+
+    On a CPU the result is bit for bit that of the training without the interruption.
+
+    Raises:
+        RunError: If `path` is no run folder, or the data have changed.
+        CheckpointError: If there are checkpoints and none verifies.
+    """
+    return alone(resuming(path, say=say, progress=progress))
+
+
+def _opened(node: Mapping[str, Any], device: torch.device) -> Dataset:
+    return open_data(node).to(device)
+
+
+def training(
+    *overrides: str,
+    config_dir: Path | str | None = None,
+    say: Say = _quiet,
+    progress: ShowProgress | None = None,
+    command: str | None = None,
+    opened: Opened = _opened,
+) -> Training[Run]:
+    """What `train` does in two parts, before its steps and after them: it gives the steps to whoever makes them.
+
+    Arguments:
+        overrides: As of `train`, and so are `config_dir`, `say`, `progress` and `command`.
+        opened: From a data node and a device to the data set, which several trainings may share.
+    """
     composed = compose(overrides, None if config_dir is None else Path(config_dir))
     device = select(composed.device)
-    dataset = open_data(data_node(composed)).to(device)
+    dataset = opened(data_node(composed), device)
     config = resolved(composed, dataset)
     session = make_session(config, dataset, device)
     _tracker(config).available()
@@ -88,22 +126,17 @@ def train(
     if dataset.restore is not None:
         folder.write_restore(dataset.restore.state())
     with folder.alone():
-        return _go_on(folder, config, dataset, session, say, progress)
+        return (yield from _go_on(folder, config, dataset, session, say, progress))
 
 
-def resume(path: Path | str, *, say: Say = _quiet, progress: ShowProgress | None = None) -> Run:
-    """Go on with a training exactly where its last checkpoint left it; finish what was left undone after the last step.
-
-    On a CPU the result is bit for bit that of the training without the interruption.
-
-    Raises:
-        RunError: If `path` is no run folder, or the data have changed.
-        CheckpointError: If there are checkpoints and none verifies.
-    """
+def resuming(
+    path: Path | str, *, say: Say = _quiet, progress: ShowProgress | None = None, opened: Opened = _opened
+) -> Training[Run]:
+    """What `resume` does in two parts, before its steps and after them: it gives the steps to whoever makes them."""
     folder = RunFolder(path)
     config = folder.config()
     device = select(str(config["device"]))
-    dataset = open_data(config["data"]).to(device)
+    dataset = opened(config["data"], device)
     session = make_session(config, dataset, device)
     with folder.alone():
         clean(folder.checkpoints)
@@ -117,7 +150,7 @@ def resume(path: Path | str, *, say: Say = _quiet, progress: ShowProgress | None
             session.restore(checkpoint, folder.rows)
             folder.keep_rows(session.history.rows)
             say(f"Going on after step {checkpoint.step:,}.")
-        return _go_on(folder, config, dataset, session, say, progress)
+        return (yield from _go_on(folder, config, dataset, session, say, progress))
 
 
 def _go_on(
@@ -127,7 +160,7 @@ def _go_on(
     session: Session,
     say: Say,
     progress: ShowProgress | None,
-) -> Run:
+) -> Training[Run]:
     """Train to the end, then measure, draw and write; each step can be repeated, so a kill in between costs only time."""
 
     def tell(line: str) -> None:
@@ -142,8 +175,7 @@ def _go_on(
     tracking = Tracking(_tracker(config), Tracked(folder.path, config, session.step), tell)
     watch = Watch(tell, session.model, last_end(session.objective))
     try:
-        with threads(session.threads):
-            _finish(run, session, [*shown, tracking, watch])
+        yield from _finish(run, session, [*shown, tracking, watch], tell)
         numbers = {name: estimate.value for name, estimate in run.metrics.items()}
         tracking.finish(numbers, folder.figures, int(session.history.rows[-1]["step"]))
     except KeyboardInterrupt as stop:
@@ -160,25 +192,38 @@ def _go_on(
     return run
 
 
-def _finish(run: Run, session: Session, shown: list[Callback]) -> None:
-    began = time.monotonic()
+def _finish(run: Run, session: Session, shown: list[Callback], tell: Say) -> Training[None]:
+    began, since, clock = time.monotonic(), session.step, clock_for(session.generators.device)
     folder = run.folder
-    _train(folder, run.config, run.dataset, session, shown)
+    yield _steps(folder, run.config, run.dataset, session, shown, clock)
+    validated = clock.seconds()["evaluation"]
     session.release()
     folder.write_model(session.best.weights)
     if fit_priors(run.model, run.dataset.train, run.plan):
         folder.write_model(run.model.state_dict())
-    _measure(run, session)
-    draw_gallery(folder.figures, run.model, run.dataset, run.plan, session.history.rows)
-    animate(folder.frames, folder.figures / "training.gif")
+    with clock.of("evaluation"):
+        _measure(run, session)
+    with clock.of("pictures"):
+        draw_gallery(folder.figures, run.model, run.dataset, run.plan, session.history.rows)
+        animate(folder.frames, folder.figures / "training.gif")
+    taken, facts = clock.seconds(), facts_of(clock, session, validated)
+    bottleneck = line(taken, facts, since)
+    tell(bottleneck)
+    time_shares = {part: round(share, 4) for part, share in shares(taken).items()}
+    folder.write_environment(bottleneck=bottleneck, time_shares=time_shares)
     seconds = float(folder.environment().get("seconds", 0.0)) + time.monotonic() - began
     folder.write_environment(seconds=round(seconds, 1), finished=_now(), best_epoch=session.best.epoch)
     write_page(folder.path)
 
 
-def _train(
-    folder: RunFolder, config: Mapping[str, Any], dataset: Dataset, session: Session, shown: list[Callback]
-) -> None:
+def _steps(
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    session: Session,
+    shown: list[Callback],
+    clock: Clock,
+) -> Fit:
     plan: Plan = build(config["training"], where="training")
     evaluation: EvaluationPlan = build(config["evaluation"], where="evaluation")
 
@@ -194,21 +239,7 @@ def _train(
         *shown,
         Checkpoints(put_down, plan.checkpoint_seconds),
     ]
-    per_epoch = session.stream.steps_per_epoch
-    with session.generators.borrowed():
-        fit(
-            session.model,
-            session.objective,
-            session.players,
-            session.stream,
-            steps=plan.epochs * per_epoch,
-            steps_per_epoch=per_epoch,
-            samples=plan.samples,
-            start=session.step,
-            history=session.history,
-            callbacks=callbacks,
-            skip_limit=plan.skip_limit,
-        )
+    return Fit(session, plan.epochs * session.stream.steps_per_epoch, callbacks, plan.skip_limit, clock)
 
 
 def _measure(run: Run, session: Session) -> None:

@@ -28,7 +28,7 @@ from vaekit.models.vae import VAE
 from vaekit.networks import Network
 from vaekit.networks.linear import UNCOUNTED
 from vaekit.objectives import Bound, Objective, effective_beta
-from vaekit.objectives.base import Role, Term
+from vaekit.objectives.base import Role, SumReduction, Term
 from vaekit.priors import Vamp
 from vaekit.schedules import Schedule, advance, last_end
 from vaekit.training import Plan, sole_player
@@ -80,7 +80,8 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
     history = History(constant=0.0 if kept else model.likelihood.constant)
     session = Session(model, objective, players, stream, generators, history, dataset.fingerprint(), config)
     session.samples = plan.samples
-    session.threads = thread_count(_flops(session, plan))
+    session.flops = _flops(session, plan)
+    session.threads = thread_count(session.flops)
     _check_terms(session)
     return session
 
@@ -166,7 +167,10 @@ def beta_of(session: Session) -> float | None:
 
 
 def _coefficients(session: Session) -> dict[str, float]:
-    return {name: float(value) for name, value in session.objective.coefficients(_tiny_trace(session)).items()}
+    objective = session.objective
+    # a sum asks no trace for its number of elements
+    trace: Any = None if isinstance(objective.reduction, SumReduction) else _tiny_trace(session)
+    return {name: float(value) for name, value in objective.coefficients(trace).items()}
 
 
 def _flops(session: Session, plan: Plan) -> float:

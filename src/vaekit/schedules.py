@@ -300,6 +300,7 @@ class Annealed(nn.Module):
     Attributes:
         value: Shape ().
         number: The same as a Python number, for what decides rather than computes: reading it waits for no device.
+        decides: Whether `number` has been read, so that what is computed may hang on it.
     """
 
     value: Tensor
@@ -307,9 +308,15 @@ class Annealed(nn.Module):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self.schedule = schedule
-        self.settled = False
-        self.number = float(schedule(0))
-        self.register_buffer("value", torch.tensor(self.number), persistent=False)
+        self.settled = self.decides = False
+        self._number = float(schedule(0))
+        self.register_buffer("value", torch.tensor(self._number), persistent=False)
+
+    @property
+    def number(self) -> float:
+        """The present value."""
+        self.decides = True
+        return self._number
 
     def forward(self) -> Tensor:
         """The present value, shape ()."""
@@ -319,8 +326,8 @@ class Annealed(nn.Module):
         """Move to `step`, from any other step in either direction."""
         # the value at the end is written once, at whatever step comes first beyond it: a run may resume there
         if step < self.schedule.end or not self.settled:
-            self.number = float(self.schedule(step))
-            self.value.fill_(self.number)
+            self._number = float(self.schedule(step))
+            self.value.fill_(self._number)
         self.settled = step >= self.schedule.end
 
 

@@ -27,6 +27,8 @@ class Snapshots(Callback):
         plan: Gives the seed of the samples.
     """
 
+    part = "pictures"
+
     def __init__(self, folder: Path, model: VAE, dataset: Dataset, plan: Plan) -> None:
         self.folder, self.model, self.dataset, self.plan = folder, model, dataset, plan
 
@@ -49,6 +51,8 @@ class Stages(Callback):
         dataset: On the model's device.
         plan: Gives batch size and seed.
     """
+
+    part = "pictures"
 
     def __init__(self, figures: Path, model: VAE, dataset: Dataset, plan: Plan) -> None:
         self.figures, self.model, self.dataset, self.plan = figures, model, dataset, plan

@@ -252,8 +252,10 @@ def test_killed_between_two_steps_of_the_storage(
     assert ended(process) == 128 + signal.SIGKILL
     before = runs(tmp_path / "sweeps" / "latent_dim")
     trained = []
-    train = api.train
-    monkeypatch.setattr(api, "train", lambda *overrides, **more: trained.append(overrides) or train(*overrides, **more))
+    train = api.training
+    monkeypatch.setattr(
+        api, "training", lambda *overrides, **more: trained.append(overrides) or train(*overrides, **more)
+    )
     said = sweep("latent_dim=2,3")
     assert said.code == 0, said.err
     (folder,) = (tmp_path / "sweeps").iterdir()
@@ -349,6 +351,7 @@ def test_the_help_shows_every_form(capsys: pytest.CaptureFixture[str]) -> None:
         "--retry",
         "--prune",
         "--metric",
+        "--together",
     ):
         assert word in said
     assert "--helper" not in said

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from vaekit.conditionals import Normal
 from vaekit.data.batch import Split
 from vaekit.evaluation.passes import Plan
+from vaekit.evaluation.symptoms import weights as weights_module
 from vaekit.evaluation.symptoms.exchange import exchange_symptoms
 from vaekit.evaluation.symptoms.fit import fit_symptoms
 from vaekit.evaluation.symptoms.look import look
 from vaekit.evaluation.symptoms.modes import mode_symptoms
 from vaekit.evaluation.symptoms.prior import prior_symptoms
-from vaekit.evaluation.symptoms.weights import unit_symptoms
+from vaekit.evaluation.symptoms.weights import finite, unit_symptoms, weight_symptoms
 from vaekit.likelihoods import Normal as NormalLikelihood
 from vaekit.models import VAE
 from vaekit.models.hierarchy import flat
@@ -169,3 +170,35 @@ def test_a_look_is_bounded_and_spread_over_the_split() -> None:
     assert len(look(split(3), PLAN).x) == 3
     wide = Split(torch.zeros(100, 1 << 19), ())
     assert len(look(wide, PLAN).x) == 16
+
+
+def linear(values: Tensor) -> VAE:
+    """A model whose only matrix of more than a few entries is that of its encoder."""
+    vae = VAE.__new__(VAE)
+    nn.Module.__init__(vae)
+    vae.encoder = nn.Linear(*reversed(values.shape))
+    vae.encoder.weight.data.copy_(values)
+    return vae
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1 << 20])
+def test_the_size_of_the_weights_does_not_depend_on_how_many_are_looked_at_together(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_module, "_AT_ONCE", at_once)
+    values = torch.arange(1.0, 21.0).view(4, 5)
+    model = linear(values)
+    # the squares of 1 to 20 have the mean 143.5; the bias is no matrix
+    assert weight_symptoms(model)["weight"].value == pytest.approx(143.5**0.5)
+    assert weight_symptoms(model)["broken_weights"].value == 0
+    assert finite(model)
+    model.encoder.weight.data[3, 4], model.encoder.weight.data[0, 0] = math.inf, math.nan
+    assert weight_symptoms(model)["broken_weights"].value == 2
+    assert not finite(model)
+
+
+def test_a_bias_that_is_not_finite_is_found() -> None:
+    model = linear(torch.ones(4, 5))
+    model.encoder.bias.data[2] = math.nan
+    assert weight_symptoms(model)["broken_weights"].value == 0
+    assert not finite(model)

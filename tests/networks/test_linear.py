@@ -10,11 +10,12 @@ from vaekit.networks.linear import Linear
 N, I, O = 128, 300, 400  # noqa: E741
 
 
-@pytest.fixture
-def by_onednn(monkeypatch):
+@pytest.fixture(params=[True, False], ids=["whole width", "half width"])
+def by_onednn(request, monkeypatch):
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         pytest.skip("this build of torch has no oneDNN matrix product")
     monkeypatch.setattr(module, "_faster_here", lambda: True)
+    monkeypatch.setattr(module, "_whole_width", lambda: request.param)
     calls = []
     product = module._Product.apply
     monkeypatch.setattr(module._Product, "apply", lambda *args: calls.append(1) or product(*args))

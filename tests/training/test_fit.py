@@ -179,34 +179,38 @@ def a_loss(number: float) -> Loss:
     return Loss(recon + kl, {"recon": recon, "kl": kl}, ones, {"recon": Role.DISTORTION, "kl": Role.RATE})
 
 
+def observe(history: History, loss: Loss, examples: int) -> None:
+    history.observe(history.values(loss), examples)
+
+
 @pytest.mark.parametrize("stop", range(1, 6))
 def test_a_history_put_down_and_taken_up_goes_on_as_if_it_had_not_been(stop: int) -> None:
     whole, first = History(constant=0.3), History(constant=0.3)
     for number in range(6):
-        whole.observe(a_loss(1 / (3 + number)), 7 + number)
+        observe(whole, a_loss(1 / (3 + number)), 7 + number)
         if number < stop:
-            first.observe(a_loss(1 / (3 + number)), 7 + number)
+            observe(first, a_loss(1 / (3 + number)), 7 + number)
     second = History(constant=0.3)
     second.load(json.loads(json.dumps(first.state())), [], torch.device("cpu"))
     for number in range(stop, 6):
-        second.observe(a_loss(1 / (3 + number)), 7 + number)
+        observe(second, a_loss(1 / (3 + number)), 7 + number)
     assert second.close(1, 6) == whole.close(1, 6)
     assert second.state() == whole.state()
 
 
 def test_a_history_adds_terms_by_their_names_and_not_by_their_order() -> None:
     history = History()
-    history.observe(a_loss(1.0), 2)
+    observe(history, a_loss(1.0), 2)
     other = History()
     other.load(history.state(), [], torch.device("cpu"))
     swapped = a_loss(1.0)
-    other.observe(Loss(swapped.total, dict(reversed(swapped.parts.items())), swapped.coefficients, swapped.roles), 2)
+    observe(other, Loss(swapped.total, dict(reversed(swapped.parts.items())), swapped.coefficients, swapped.roles), 2)
     assert other.means() == pytest.approx({"loss": 2.1, "recon": 1.0, "kl": 1.1})
 
 
 def test_a_history_that_is_not_finite_is_not_put_down() -> None:
     history = History()
-    history.observe(Loss(torch.tensor(math.inf), {"a": torch.tensor(math.inf)}, {"a": torch.ones(())}), 3)
+    observe(history, Loss(torch.tensor(math.inf), {"a": torch.tensor(math.inf)}, {"a": torch.ones(())}), 3)
     with pytest.raises(TrainingError, match="no longer finite"):
         history.state()
 
@@ -215,7 +219,7 @@ def test_the_constant_is_left_out_of_the_loss_and_kept_in_the_elbo() -> None:
     rows = []
     for constant in (0.0, 5.0):
         history = History(constant=constant)
-        history.observe(a_loss(10.0), 4)
+        observe(history, a_loss(10.0), 4)
         rows.append(history.close(1, 1))
     kept, left_out = rows
     assert kept["train/loss"] - left_out["train/loss"] == pytest.approx(5.0)
@@ -227,9 +231,9 @@ def test_the_constant_is_left_out_of_the_loss_and_kept_in_the_elbo() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_name_their_term(value: float) -> None:
     history = History()
-    history.observe(a_loss(1.0), 2)
+    observe(history, a_loss(1.0), 2)
     bad = a_loss(1.0)
-    history.observe(Loss(bad.total + value, {**bad.parts, "kl": torch.tensor(value)}, bad.coefficients), 2)
+    observe(history, Loss(bad.total + value, {**bad.parts, "kl": torch.tensor(value)}, bad.coefficients), 2)
     with pytest.raises(TrainingError, match="'kl'"):
         history.close(1, 2)
     assert history.rows == []

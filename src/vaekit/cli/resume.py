@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 
 from vaekit.cli.arguments import add_run
+from vaekit.cli.loading import loading
 from vaekit.cli.output import conclude, say, shown_progress, stopped
 
 
@@ -13,9 +14,10 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     add_run(parser)
     options = parser.parse_args(arguments)
 
-    from vaekit import api
-    from vaekit.training.callbacks import Interrupted
-    from vaekit.training.memory import keep_freed_memory
+    with loading():
+        from vaekit import api
+        from vaekit.training.callbacks import Interrupted
+        from vaekit.training.memory import keep_freed_memory
 
     keep_freed_memory()
     try:

@@ -12,6 +12,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from vaekit.cli.aliases import table, translate
+from vaekit.cli.loading import loading
 from vaekit.cli.output import conclude, say, shown_progress, stopped
 
 EXAMPLES = """examples:
@@ -36,9 +37,10 @@ def run(parser: ArgumentParser, arguments: list[str]) -> int:
     options, others = parser.parse_known_args(arguments)
     overrides = translate(others)
 
-    from vaekit import api  # torch, so only now
-    from vaekit.training.callbacks import Interrupted
-    from vaekit.training.memory import keep_freed_memory
+    with loading():
+        from vaekit import api  # torch, so only now
+        from vaekit.training.callbacks import Interrupted
+        from vaekit.training.memory import keep_freed_memory
 
     keep_freed_memory()
     command = shlex.join(["vaekit", "train", *arguments])

@@ -29,6 +29,7 @@ _CHANNELS = frozenset({1, 3, 4})
 _VALUE_FORMS = ("{}", "x_{}", "X_{}", "{}_data", "{}_x", "{}_images")
 _LABEL_FORMS = ("y_{}", "labels_{}", "{}_labels", "{}_y")
 _EXACT = 2**24  # integers up to here are exact in float32
+_ROWS = 1024  # looked at together
 
 
 def array(
@@ -122,14 +123,19 @@ def _at_random(
     file: Path, arrays: Mapping[str, Array], key: str | None, beside: _Beside, sizes: tuple[float, float], seed: int
 ) -> tuple[_Pieces, str]:
     name = _main_name(file, arrays, key, beside)
-    stored = as_stored(arrays[name], _called(file, name))
+    stored = _checked(arrays[name], _called(file, name))
     label_name = _label_name(file, arrays, beside.labels)
     numbers, names = (None, ()) if label_name is None else as_labels([arrays[label_name]], [len(stored)], label_name)
     c = None
     if beside.conditions is not None:
         c = as_conditions(find_conditions(file, arrays, beside.conditions), len(stored), beside.conditions)
     train, held, tested = (
-        _Piece(stored[index], None if numbers is None else numbers[0][index], names, None if c is None else c[index])
+        _Piece(
+            torch.from_numpy(stored[index.numpy()]),
+            None if numbers is None else numbers[0][index],
+            names,
+            None if c is None else c[index],
+        )
         for index in random_split(len(stored), *sizes, seed)
     )
     return (train, held, tested), f"split at random with seed {seed}"
@@ -239,9 +245,15 @@ def as_stored(values: npt.NDArray[Any], name: str) -> Tensor:
     Raises:
         ValueError: If the shape, the type or the values will not do; the message has what was found and expected.
     """
+    shaped = _checked(values, name)
+    return torch.from_numpy(shaped.copy() if not shaped.flags.writeable else shaped)
+
+
+def _checked(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """As `as_stored`, but what is still in the file stays there."""
     shaped = np.ascontiguousarray(_as_examples(_as_type(values, name), name))
     _must_be_finite(shaped, name)
-    return torch.from_numpy(shaped.copy() if not shaped.flags.writeable else shaped)
+    return shaped
 
 
 def _as_type(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
@@ -314,7 +326,7 @@ def as_labels(arrays: list[npt.NDArray[Any]], sizes: list[int], name: str) -> tu
 
 def _rescale(splits: tuple[Split, Split, Split]) -> str:
     highest = max(float(split.dense.max()) for split in splits)
-    whole = all(bool((split.dense == split.dense.round()).all()) for split in splits)
+    whole = all(bool((rows == rows.round()).all()) for split in splits for rows in torch.split(split.dense, _ROWS))
     # whole numbers up to 255 are bytes, and up to 65,535 two of them; anything else is divided by its maximum
     bound = next((b for b in (255, 65535) if whole and 1 < highest <= b), highest)
     return f"data.scale={bound:.10g}"

@@ -11,19 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaekit.data import cifar, omniglot, published_cells, silhouettes
+from vaekit.data import cifar, digits, omniglot, published_cells, silhouettes
 from vaekit.data.door import Parts
 from vaekit.data.download import RemoteFile
 from vaekit.data.errors import DataFormatError
 from vaekit.data.idx import read_idx
 from vaekit.data.matlab import read_matlab
-from vaekit.data.splits import consecutive, divide, stratified, take
+from vaekit.data.splits import consecutive, divide, take
 from vaekit.data.transforms import Scale
 
 _HELD_OUT = 1000  # training images of MNIST and its kin that serve for validation
 _HELD_OUT_IWAE = 400  # and in the paper on IWAE
 _FREY_SPLIT_SEED = 0
-_DIGITS_SPLIT_SEED = 0  # part of what the data set "digits" is here; never a user's seed
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,9 @@ _CELLS_ELSEWHERE = "of cells; read it with data.cells(name=NAME), or write data=
 
 
 def _digits(files: Mapping[str, Path]) -> Parts:
-    from sklearn.datasets import load_digits  # slow to import
-
-    bunch = load_digits()
-    stored = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(bunch.target).to(torch.int64)
-    splits = divide(stored, labels, stratified(labels, 180, 180, _DIGITS_SPLIT_SEED), Scale(16))
+    images, target = digits.digits()
+    stored, labels = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(target)
+    splits = divide(stored, labels, digits.split(), Scale(16))
     note = "split at random with classes in equal proportion, by a seed fixed in the catalogue"
     return Parts(splits, scaling="value / 16", splitting=note, class_names=tuple("0123456789"))
 

@@ -83,13 +83,3 @@ def hold_out(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
         )
     order = torch.randperm(n, generator=generator("random split", seed))
     return order[validation:].sort().values, order[:validation].sort().values
-
-
-def stratified(labels: Tensor, validation: int, test: int, seed: int) -> Indices:
-    """A random split with the classes in equal proportion in each part, of exactly the sizes asked for."""
-    from sklearn.model_selection import train_test_split  # slow to import, and needed for one data set only
-
-    y = labels.numpy()
-    rest, tested = train_test_split(range(len(y)), test_size=test, stratify=y, random_state=seed)
-    train, validated = train_test_split(rest, test_size=validation, stratify=y[rest], random_state=seed)
-    return torch.tensor(sorted(train)), torch.tensor(sorted(validated)), torch.tensor(sorted(tested))

@@ -28,11 +28,16 @@ class Stream:
 
     def __call__(self, step: int) -> Batch:
         """The batch of `step`, counted from 0 over all epochs."""
+        return self.split.batch(self.index(step))
+
+    def index(self, step: int) -> Tensor:
+        """The examples of that batch: positions in the split, int64, shape (B,)."""
         epoch, place = divmod(step, self.steps_per_epoch)
         first = place * self.batch_size
-        return self.split.batch(self._permutation(epoch)[first : first + self.batch_size])
+        return self.order(epoch)[first : first + self.batch_size]
 
-    def _permutation(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> Tensor:
+        """The order of an epoch, counted from 0: positions in the split, int64, shape (N,)."""
         if epoch != self._epoch:
             order = self.split.order(torch.Generator().manual_seed(_mixed(self.seed, epoch)))
             self._epoch, self._order = epoch, order.to(self.split.stored.device)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakSet
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,9 @@ from vaekit.evaluation.passes import Plan, batches, measuring
 from vaekit.evaluation.units import Estimate
 from vaekit.models.vae import VAE
 
+# asked once: after each epoch of a small model the question would take as long as two steps
+_WITHOUT_CODES: WeakSet[VAE] = WeakSet()
+
 
 def codes(model: VAE, split: Split, plan: Plan) -> tuple[Tensor, int] | None:
     """The codes of all positions of every example, int64 (N, P), on the CPU, and how many codes there are.
@@ -20,11 +25,14 @@ def codes(model: VAE, split: Split, plan: Plan) -> tuple[Tensor, int] | None:
     Returns:
         None for a model whose first latent is not quantised.
     """
+    if model in _WITHOUT_CODES:
+        return None
     parts, size = [], 0
     with measuring(model):
         for batch in batches(split, plan):
             q = model.posterior(batch.x, batch.context)
             if not isinstance(q, Quantized):
+                _WITHOUT_CODES.add(model)
                 return None
             parts.append(q.codes[0].flatten(1).cpu())
             size = q.size

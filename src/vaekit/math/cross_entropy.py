@@ -44,7 +44,7 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, x: Tensor, event_dims: int) -> Tensor:
         ctx.save_for_backward(logits, x)
         ctx.event_dims = event_dims
-        return _summed(softplus(logits, threshold=_LINEAR).addcmul_(x, logits, value=-1.0).neg_(), event_dims)
+        return _summed(softplus(logits, threshold=_LINEAR).addcmul_(x, logits, value=-1.0), event_dims).neg_()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -52,7 +52,7 @@ class _LogProb(torch.autograd.Function):
         gradient = gradients[0].reshape(*gradients[0].shape, *[1] * ctx.event_dims)
         if torch.is_grad_enabled():  # a second derivative is wanted
             return gradient * (x - logits.sigmoid()), None, None
-        return logits.sigmoid().neg_().add_(x).mul_(gradient), None, None
+        return logits.sigmoid().sub_(x).mul_(-gradient), None, None
 
 
 def _summed(values: Tensor, event_dims: int) -> Tensor:

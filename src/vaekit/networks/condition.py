@@ -159,7 +159,9 @@ def _labels(context: Tensor, classes: int) -> Tensor:
             "For continuous conditions write 'condition={kind: networks.Values, count: F}'."
         )
     # only where looking at the values does not make the host wait for them
-    if context.device.type == "cpu" and bool(((context < 0) | (context >= classes)).any()):
+    # a tensor of which only the shape is known, while a program is written, has no values to look at
+    known = type(context) is Tensor and context.device.type == "cpu"
+    if known and bool(((context < 0) | (context >= classes)).any()):
         raise ValueError(
             f"The model knows the classes 0 to {classes - 1}, received labels from {int(context.min())} to {int(context.max())}."
         )

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths, size
 from vaekit.networks.base import activation as act
-from vaekit.networks.fold import folded
+from vaekit.networks.fold import Unflatten, convolved, folded
 from vaekit.networks.linear import Linear
 from vaekit.networks.norm import Norm, of_channels, of_features
+from vaekit.networks.phases import transposed
 
 
 class ConvEncoder(Network):
@@ -50,7 +51,7 @@ class ConvEncoder(Network):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, C, H, W) to (*, *out_shape)."""
-        return folded(self.layers, x, 3).view(*x.shape[:-3], *self.out_shape)
+        return convolved(self.layers, x).view(*x.shape[:-3], *self.out_shape)
 
 
 class ConvDecoder(Network):
@@ -86,7 +87,7 @@ class ConvDecoder(Network):
             *of_features(norm, hidden_dim),
             act(activation),
             Linear(hidden_dim, size(shapes[0])),
-            nn.Unflatten(1, shapes[0]),
+            Unflatten(1, shapes[0]),
         ]
         for before, after in pairwise(shapes):
             layers += [*of_channels(norm, before[0]), act(activation), Doubling(before[0], after)]
@@ -114,7 +115,7 @@ class Doubling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (N, channels, h, w) to (N, C, H, W), with H in {2h - 1, 2h}."""
-        out: Tensor = self.conv(x)
+        out = transposed(self.conv, x)
         return out[..., : self.height, : self.width]
 
 

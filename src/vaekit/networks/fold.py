@@ -1,10 +1,15 @@
-"""Fold the leading dimensions of a tensor into one, for layers that take a single batch dimension."""
+"""Fold the leading dimensions of a tensor into one, for layers that take a single batch dimension; and how images lie in memory.
+
+Between convolutions the channels of a pixel lie side by side (`torch.channels_last`), which a CPU convolves a tenth to a third
+faster; values and shapes are not touched by it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 def folded(function: Callable[[Tensor], Tensor], x: Tensor, event_dims: int) -> Tensor:
@@ -21,3 +26,27 @@ def folded(function: Callable[[Tensor], Tensor], x: Tensor, event_dims: int) -> 
     lead = x.shape[: x.dim() - event_dims]
     out = function(x.reshape(-1, *x.shape[len(lead) :]))
     return out.view(*lead, *out.shape[1:])
+
+
+def convolved(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """Apply layers, of which the first is or begins with a convolution, to images (*, C, H, W), folded."""
+
+    def through(images: Tensor) -> Tensor:
+        # a single channel lies both ways, and says nothing of what is to come after it
+        first = layers[0](_pixelwise(images))
+        out: Tensor = layers[1:](_pixelwise(first))
+        return out
+
+    return folded(through, x, 3)
+
+
+class Unflatten(nn.Unflatten):
+    """Rows, (N, C H W), to images, (N, C, H, W), as convolutions like them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (N, C H W) to (N, C, H, W)."""
+        return _pixelwise(super().forward(x))
+
+
+def _pixelwise(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)

@@ -14,6 +14,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths, size
 from vaekit.networks.fold import folded
 from vaekit.networks.linear import Linear
+from vaekit.networks.phases import doubled, of_doubled
 from vaekit.schedules import Annealed
 
 SLOPE = 0.2  # of the leaky rectifier, as in the paper
@@ -254,7 +255,7 @@ class GrowingDecoder(Network):
         below = h
         for level in range(1, stage + 1):
             below = h
-            h = self.act(self.levels[level - 1](doubled(h)))
+            h = self.act(of_doubled(self.levels[level - 1], h))
         pixels: Tensor = self.put_out[stage](h)
         if stage > 0 and self.growth.fading:
             pixels = self.growth.blend(pixels, doubled(self.put_out[stage - 1](below)))
@@ -296,11 +297,6 @@ def area_pooled(x: Tensor, resolution: int) -> Tensor:
     """Each pixel the mean of the area that it covers: (*, C, H, W) to (*, C, r, r), with H = W a multiple of r."""
     factor = x.shape[-1] // resolution
     return x if factor == 1 else folded(lambda image: avg_pool2d(image, factor), x, 3)
-
-
-def doubled(x: Tensor) -> Tensor:
-    """Each pixel four times: (N, C, H, W) to (N, C, 2H, 2W)."""
-    return interpolate(x, scale_factor=2, mode="nearest")
 
 
 def enlarged(x: Tensor, resolution: int) -> Tensor:

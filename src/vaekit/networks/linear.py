@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -18,15 +19,19 @@ from vaekit.networks.sparse import InUse, columns_in_use
 
 # below this many multiplications the call itself costs more than the better kernel saves
 _WORTHWHILE = 1 << 23
+# the family that its processors give as their own
+_ZEN_5 = 26
 
 
 class Linear(nn.Linear):
     r"""A linear layer, :math:`y = x W^\top + b`; parameters and initial values are those of `torch.nn.Linear`.
 
-    torch multiplies float32 matrices on a CPU with MKL, which on AMD processors uses half the width of their vector units;
-    oneDNN, which torch also brings, uses all of it and was measured at twice the speed on the shapes of
-    `benchmarks/mnist_epoch.py`. Which of the two is used depends on the processor and the shapes alone, never on a
-    measurement, so that a resumed run computes the same bits. Both sum in float32, in different orders.
+    torch multiplies float32 matrices on a CPU with MKL, which on AMD processors uses half the width of their vector registers;
+    oneDNN, which torch also brings, uses all of it. Where the processor computes on the whole width at once (Zen 5) it was measured
+    at twice the speed on the shapes of `benchmarks/mnist_epoch.py`; where it takes two turns for it (Zen 4) at 1.1 to 1.4 times, and
+    not for the gradient of a weight, whose transposed operand it copies first. Which of the two is used depends on the processor
+    and the shapes alone, never on a measurement, so that a resumed run computes the same bits. Both sum in float32, in different
+    orders.
 
     Of wide data that are mostly zeros only the columns in use are multiplied: `networks.sparse`. The gradient of a large weight
     goes to the memory of the one before it: `networks.reuse`.
@@ -74,8 +79,10 @@ class _Product(torch.autograd.Function):
         if needs_weight and _large(weight) and ctx.memory is not None and not torch.is_grad_enabled():
             # a tenth slower than oneDNN, which does not write to memory that is there; less than new memory costs
             of_weight = torch.mm(gradient.t(), x, out=ctx.memory(weight.shape, weight))
-        elif needs_weight:
+        elif needs_weight and _whole_width():
             of_weight = _product(gradient.t(), x.t(), None)
+        elif needs_weight:
+            of_weight = torch.mm(gradient.t(), x)
         return (
             _product(gradient, weight.t(), None) if needs_x else None,
             of_weight,
@@ -129,6 +136,13 @@ def _faster_here() -> bool:
     if not (there and torch.backends.cpu.get_cpu_capability() == "AVX512"):
         return False
     return hasattr(torch.ops.mkldnn, "_linear_pointwise") and "AuthenticAMD" in _processor()
+
+
+@cache
+def _whole_width() -> bool:
+    """Whether the processor has units as wide as its 512-bit vectors, as AMD's have from family 26 on (Zen 5)."""
+    found = re.search(r"cpu family\s*:\s*(\d+)", _processor())
+    return found is not None and int(found[1]) >= _ZEN_5
 
 
 def _processor() -> str:

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths
 from vaekit.networks.base import activation as act
 from vaekit.networks.conv import Doubling, pyramid
-from vaekit.networks.fold import folded
+from vaekit.networks.fold import convolved
 
 
 class MapEncoder(Network):
@@ -59,7 +59,7 @@ class MapEncoder(Network):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, C, H, W) to (*, D, h, w)."""
-        return folded(self.layers, x, 3)
+        return convolved(self.layers, x)
 
 
 class MapDecoder(Network):
@@ -107,7 +107,7 @@ class MapDecoder(Network):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, D, h, w) to (*, C, H, W)."""
-        return folded(self.layers, x, 3)
+        return convolved(self.layers, x)
 
 
 class Halving(nn.Module):

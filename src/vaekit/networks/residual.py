@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from vaekit.networks.base import Network, begin_convolution, size
 from vaekit.networks.fold import folded
-from vaekit.networks.growing import SLOPE, GrowingEncoder, Grown, Growth, area_pooled, channels, doubled
+from vaekit.networks.growing import SLOPE, GrowingEncoder, Grown, Growth, area_pooled, channels
 from vaekit.networks.linear import Linear
+from vaekit.networks.phases import doubled, of_doubled
 
 _whole = ContextVar("whole gradient", default=False)
 
@@ -183,10 +184,11 @@ class RefiningDecoder(Network):
         h = self.act(self.head(x.reshape(-1, size(self.in_shape)))).view(-1, *self.low)
         h = h.contiguous(memory_format=torch.channels_last)
         for number, (level, resolution) in enumerate(zip(self.levels, self.resolutions, strict=True)):
-            h = self.act(level(_beside(h if number == 0 else doubled(h), image, resolution)))
-        out: Tensor = self.put_out(_beside(h, image, self.resolutions[-1]))
+            seen = None if image is None else area_pooled(image, resolution)
+            h = self.act(level(_beside(h, seen)) if number == 0 else of_doubled(level, h, seen))
+        out: Tensor = self.put_out(_beside(h, image))
         return out.view(*x.shape[: x.dim() - len(self.in_shape)], *self.out_shape)
 
 
-def _beside(h: Tensor, image: Tensor | None, resolution: int) -> Tensor:
-    return h if image is None else torch.cat([h, area_pooled(image, resolution)], 1)
+def _beside(h: Tensor, image: Tensor | None) -> Tensor:
+    return h if image is None else torch.cat([h, image], 1)

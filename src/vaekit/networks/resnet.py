@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths, size
 from vaekit.networks.base import activation as act
 from vaekit.networks.conv import pyramid
-from vaekit.networks.fold import folded
+from vaekit.networks.fold import Unflatten, convolved, folded
 from vaekit.networks.linear import Linear
 from vaekit.networks.norm import Norm, of_channels, of_features
 
@@ -64,7 +64,7 @@ class ResidualEncoder(Network):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """From (*, C, H, W) to (*, *out_shape)."""
-        return folded(self.layers, x, 3).view(*x.shape[:-3], *self.out_shape)
+        return convolved(self.layers, x).view(*x.shape[:-3], *self.out_shape)
 
 
 class ResidualDecoder(Network):
@@ -97,7 +97,7 @@ class ResidualDecoder(Network):
         _check_sizes(channels, blocks, hidden_dim)
         shapes = pyramid((channels[-1], *out_shape[1:]), channels[::-1])[::-1]
         layers: list[nn.Module] = [nn.Flatten(), Linear(size(in_shape), hidden_dim), *of_features(norm, hidden_dim)]
-        layers += [act(activation), Linear(hidden_dim, size(shapes[0])), nn.Unflatten(1, shapes[0])]
+        layers += [act(activation), Linear(hidden_dim, size(shapes[0])), Unflatten(1, shapes[0])]
         for (before, _, _), (after, height, width) in pairwise(shapes):
             layers += [Enlarge(height, width), PreActivation(before, after, activation, norm)]
             layers += [PreActivation(after, after, activation, norm) for _ in range(blocks - 1)]

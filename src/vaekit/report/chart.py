@@ -1,9 +1,8 @@
 """The curves of a run as inline SVG: sharp on paper, in the colours of the page, with values on hovering, no script."""
 
 import math
-from collections.abc import Iterator
-
-from matplotlib.ticker import MaxNLocator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from vaekit.report.history import SPLITS, Curve, Panel
 from vaekit.report.markup import Markup, element, joined
@@ -62,12 +61,19 @@ class _Scale:
         return max(TOP - 2000.0, BOTTOM - (value - self.low) / (self.high - self.low) * (BOTTOM - TOP))
 
     def times(self) -> list[float]:
-        ticks = MaxNLocator(nbins=6, integer=True, min_n_ticks=1).tick_values(self.first, self.last)
+        ticks = _ticks(self.first, self.last, nbins=6, integer=True, min_n_ticks=1)
         return [float(tick) for tick in ticks if self.first <= tick <= self.last]
 
     def values(self) -> list[float]:
-        ticks = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        ticks = _ticks(self.low, self.high, nbins=5, steps=[1, 2, 2.5, 5, 10])
         return [float(tick) for tick in ticks if self.low <= tick <= self.high]
+
+
+def _ticks(low: float, high: float, **settings: Any) -> Sequence[float]:
+    # matplotlib loads for as long as a quarter of torch does, and a command that imports the page may never write one
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(**settings).tick_values(low, high)
 
 
 def _grid(scale: _Scale) -> Iterator[Markup]:

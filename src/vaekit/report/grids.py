@@ -13,7 +13,7 @@ import numpy as np
 
 from vaekit.report.rows import heat_map, lines
 from vaekit.report.sheet import MARGIN, Sheet
-from vaekit.report.strips import TICK, TICKS, every
+from vaekit.report.strip import TICK, TICKS, every
 from vaekit.report.style import INK, write_message
 from vaekit.report.tiles import GAP, TILE, Array, Pixels, enlarge, mosaic, to_pixels
 

@@ -54,6 +54,10 @@ class Lines:
             self._waiting = True
             self.say(f"{others} left, in other processes: waiting for them")
 
+    def note(self, line: str) -> None:
+        """Say it."""
+        self.say(line)
+
 
 class Silence:
     """Shows nothing: for the helpers of a process that shows it all."""
@@ -70,6 +74,9 @@ class Silence:
     def waits(self, others: int) -> None:
         """Nothing."""
 
+    def note(self, line: str) -> None:
+        """Nothing."""
+
 
 class LiveTable:
     """A table that follows the sweep: what runs, then the best, and how many are left.
@@ -83,7 +90,7 @@ class LiveTable:
     def __init__(self, console: Console, count: int, look: Callable[[], Sequence[Result]]) -> None:
         self.count, self.look, self.console = count, look, console
         self.found: Sequence[Result] = ()
-        self._now: tuple[int, Settings, str, float | None] | None = None
+        self._now: dict[int, tuple[Settings, str, float | None]] = {}
         self._note, self._looked = "", time.monotonic()
         self.live = Live(console=console, refresh_per_second=4, get_renderable=self.drawn)
 
@@ -93,17 +100,18 @@ class LiveTable:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._now, self._note = None, ""
+        self._now, self._note = {}, ""
         self.live.stop()
 
     def began(self, trial: int, settings: Settings) -> None:
         """Show it."""
-        self._now, self._note = (trial, settings, "", None), ""
+        self._now[trial], self._note = (settings, "", None), ""
 
     def moved(self, trial: int, epoch: int, epochs: int, score: float | None) -> None:
         """Show the epoch."""
-        if self._now is not None:
-            self._now = (trial, self._now[1], f"{epoch}/{epochs}", self._now[3] if score is None else score)
+        if trial in self._now:
+            settings, _, before = self._now[trial]
+            self._now[trial] = settings, f"{epoch}/{epochs}", before if score is None else score
         if time.monotonic() - self._looked >= _LOOK_SECONDS:  # what other processes have done meanwhile
             self._looked = time.monotonic()
             with suppress(StorageError):
@@ -111,11 +119,15 @@ class LiveTable:
 
     def changed(self, found: Sequence[Result]) -> None:
         """Show what has changed."""
-        self.found, self._now = found, None
+        self.found, self._now = found, {}
 
     def waits(self, others: int) -> None:
         """Show it."""
         self._note = f"{others} left, in other processes"
+
+    def note(self, line: str) -> None:
+        """Show it, and leave it there."""
+        self.console.print(line)
 
     def drawn(self) -> Group:
         """The table as it is now."""
@@ -125,11 +137,9 @@ class LiveTable:
         table = Table(box=None)
         for name in ("trial", "settings", "epoch", "score", "state"):
             table.add_column(name, justify="right" if name in ("trial", "score") else "left", overflow="fold")
-        if self._now is not None:
-            trial, settings, epoch, score = self._now
+        for trial, (settings, epoch, score) in self._now.items():
             table.add_row(str(trial), described(settings), epoch, _number(score), RUNNING, style="bold")
-        mine = None if self._now is None else self._now[0]
-        others = sorted((r for r in self.found if r.trial != mine), key=lambda r: r.state != RUNNING)
+        others = sorted((r for r in self.found if r.trial not in self._now), key=lambda r: r.state != RUNNING)
         for result in others[: max(3, self.console.height - 8)]:
             epoch = "" if result.epoch is None else str(result.epoch)
             row = (str(result.trial), result.words, epoch, _number(result.score), result.state)

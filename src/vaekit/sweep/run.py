@@ -30,6 +30,7 @@ class Options:
         metric: By which number of the validation runs are judged: `metric_of`.
         prune: median stops runs that are worse than half of the others were at the same age; none.
         retry: Try once more what had failed before.
+        together: How many trials of one shape are trained as one.
     """
 
     sampler: str | None = None
@@ -39,6 +40,7 @@ class Options:
     metric: str = "score"
     prune: str = "none"
     retry: bool = False
+    together: int = 1
 
 
 class Sweep:
@@ -73,8 +75,10 @@ class Sweep:
         sampler = options.sampler or ("grid" if lists else "tpe")
         _check(sampler, SAMPLERS, "sampler")
         _check(options.prune, PRUNERS, "prune")
+        if options.together < 1:
+            raise ConfigError(f"--together {options.together}: expected 1 or more.")
         self.count = count(sampler, request.axes, options.trials)
-        self.notes = list(_notes(sampler, self.count, size(request.axes), options.trials))
+        self.notes = list(_notes(sampler, self.count, size(request.axes), options))
         definition = request.definition(sampler, metric, options.prune)
         named = _named(request, options.name)
         name = named.name(definition)
@@ -94,6 +98,7 @@ class Sweep:
             request.varies_data,
             config_dir,
             options.retry,
+            options.together,
         )
 
     def work(self, board: Board) -> list[Result]:
@@ -124,11 +129,13 @@ def _check(value: str, valid: Sequence[str], what: str) -> None:
         raise ConfigError(f"--{what} is {value!r}, expected {', '.join(valid[:-1])} or {valid[-1]}.")
 
 
-def _notes(sampler: str, number: int, everything: int | None, trials: int | None) -> Iterator[str]:
+def _notes(sampler: str, number: int, everything: int | None, options: Options) -> Iterator[str]:
     if sampler == "grid" and number > LARGE:
         yield f"this grid has {number:,} runs; --sampler random --trials 50 tries 50 of them, --sampler tpe looks for the best"
-    elif everything is not None and trials is not None and trials > everything:
+    elif everything is not None and options.trials is not None and options.trials > everything:
         yield f"there are {everything:,} combinations, and each is tried once"
+    if options.together > 1 and options.prune != "none":
+        yield "--prune compares a run with those that have ended: of runs that are trained together, none stops another"
 
 
 def _make(folder: Path) -> None:

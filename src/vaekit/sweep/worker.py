@@ -9,20 +9,24 @@ import platform
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from vaekit import api
+from vaekit.data import Dataset
 from vaekit.data.errors import DataNotFoundError
 from vaekit.errors import RunError
 from vaekit.files import held
+from vaekit.recipe import open_data
 from vaekit.runs import Run
 from vaekit.sweep import results
 from vaekit.sweep.claims import Claim
@@ -32,6 +36,7 @@ from vaekit.sweep.sampling import Propose, Settings, as_text
 from vaekit.sweep.store import StorageError, Store, place
 from vaekit.sweep.watch import Lost, Pruned, Pulse, Watch
 from vaekit.training.run import RunFolder
+from vaekit.training.several import Training, is_number, several
 
 # between two looks at the storage while other processes have all that is left
 _WAIT_SECONDS = 1.0
@@ -54,6 +59,9 @@ class Board(Protocol):
     def waits(self, others: int) -> None:
         """So many trials are left, all in other processes."""
 
+    def note(self, line: str) -> None:
+        """Something that a person should know."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -68,6 +76,7 @@ class Plan:
         varies_data: Whether the settings choose the data.
         config_dir: The user's own groups.
         retry: Whether what had failed before this command is tried once more.
+        together: How many trials of one shape a process trains as one.
     """
 
     folder: Path
@@ -78,6 +87,7 @@ class Plan:
     varies_data: bool = False
     config_dir: Path | None = None
     retry: bool = False
+    together: int = 1
 
 
 class Worker:
@@ -92,6 +102,7 @@ class Worker:
     def __init__(self, store: Store, plan: Plan, board: Board) -> None:
         self.store, self.plan, self.board = store, plan, board
         self._again = self._failed() if plan.retry else set()
+        self._noted: set[str] = set()
 
     def work(self) -> list[Result]:
         """Do what is left, with whoever else does; gives every trial, best first.
@@ -102,9 +113,9 @@ class Worker:
         """
         while True:
             open_trials = self._open()
-            claim = self._left_behind(open_trials) or self._fresh() or self._retried()
-            if claim is not None:
-                self._do(claim)
+            claims = self._claimed(open_trials)
+            if claims:
+                self._do(claims)
                 self.board.changed(results.write(self.plan.folder, self.store, self.plan.count))
             elif not open_trials:
                 return results.write(self.plan.folder, self.store, self.plan.count)
@@ -112,6 +123,27 @@ class Worker:
                 self.board.waits(len(open_trials))
                 self.board.changed(results.results(self.store))
                 time.sleep(_WAIT_SECONDS)
+
+    def _claimed(self, open_trials: Sequence[Claim]) -> list[Claim]:
+        """As many trials as are trained together; of a grid, those of the shape of the first, wherever in it they are."""
+        claims: list[Claim] = []
+        while len(claims) < self.plan.together:
+            like = self._shape(json.loads(claims[0].settings)) if claims else None
+            claim = self._left_behind(open_trials) or self._fresh(like) or self._retried()
+            if claim is None:
+                break
+            claims.append(claim)
+            open_trials = [
+                other for other in open_trials if (other.point, other.attempt) != (claim.point, claim.attempt)
+            ]
+        return claims
+
+    def _shape(self, settings: Settings) -> list[str] | None:
+        """What of some settings is more than a number of the training; None if that does not matter."""
+        if self.plan.together == 1 or self.store.definition.sampler != "grid":
+            return None
+        overrides = self.plan.overrides({axis.key: settings[axis.key] for axis in self.store.definition.axes})
+        return [text for text in overrides if not is_number(text.partition("=")[0].lstrip("+"))]
 
     def _open(self) -> list[Claim]:
         """Claimed trials that have not ended, whoever has them."""
@@ -127,14 +159,18 @@ class Worker:
     def _over(self, claim: Claim) -> Claim | None:
         return self.store.patiently(lambda: self.store.claims.take_over(claim))
 
-    def _fresh(self) -> Claim | None:
+    def _fresh(self, like: list[str] | None = None) -> Claim | None:
+        passed: set[int] = set()  # of another shape
         while True:
             claims = self.store.patiently(self.store.claims.all)
-            points, taken = {claim.point for claim in claims}, {claim.settings for claim in claims}
+            points, taken = {claim.point for claim in claims} | passed, {claim.settings for claim in claims}
             point = next((number for number in range(self.plan.count) if number not in points), None)
             settings = None if point is None else self.plan.propose(point, taken, self.store.sampled)
             if point is None or settings is None:
                 return None
+            if like is not None and self._shape(settings) != like:
+                passed.add(point)
+                continue
             claim = self._take(point, 0, as_text(settings))
             if claim is not None:
                 return claim
@@ -154,61 +190,102 @@ class Worker:
         found = [result for result in results.results(self.store) if result.state == FAILED]
         return {(result.point, result.attempt, as_text(result.settings)) for result in found}
 
-    def _do(self, claim: Claim) -> None:
+    def _do(self, claims: Sequence[Claim]) -> None:
+        """Train and tell, one trial or several at a time.
+
+        Raises:
+            Interrupted: After a checkpoint of each, if a signal has come.
+            RunError: If this machine or the storage cannot go on.
+        """
+        told, stop = set[Claim](), None
+        try:
+            with ExitStack() as pulses:
+                begun = [trial for claim in claims if (trial := self._begun(claim, pulses)) is not None]
+                told |= set(claims) - {trial.claim for trial in begun}
+                for trial, outcome in self._trained(begun):
+                    if isinstance(outcome, KeyboardInterrupt):
+                        stop = outcome  # the others have stopped as well, and say so in their logs
+                        continue
+                    self._end(trial, outcome)
+                    told.add(trial.claim)
+            if stop is not None:
+                raise stop
+        finally:
+            for claim in claims:
+                if claim not in told:
+                    with suppress(StorageError):
+                        self.store.patiently(partial(self.store.claims.let_go, claim), 0.0)
+            _give_back_memory()
+
+    def _begun(self, claim: Claim, pulses: ExitStack) -> _Trial | None:
+        """The trial of a claim, alive until `pulses` end; None if its owner has told how it ended while we took it over."""
         loaded = json.loads(claim.settings)
         settings = {axis.key: loaded[axis.key] for axis in self.store.definition.axes}
         trial = self.store.trial(claim, settings)
         if trial.state.is_finished():
-            return  # told by its owner while we took it over
+            return None
         self.board.began(trial.number, settings)
-        try:
-            with Pulse(self.store, claim) as pulse:
-                self._train(trial, settings, pulse)
-        except Lost:
-            return
-        except _Busy:
-            self.store.patiently(lambda: self.store.claims.busy(claim))
-        except BaseException:
-            with suppress(StorageError):
-                self.store.patiently(lambda: self.store.claims.let_go(claim), 0.0)
-            raise
-        finally:
-            _give_back_memory()
-
-    def _train(self, trial: FrozenTrial, settings: Settings, pulse: Pulse) -> None:
-        """Train and tell; what fails by its settings is told as well."""
         home = f"trial-{trial.number:04d}"
         overrides = [*self.plan.overrides(settings), f"output_dir={_quoted(str(self.plan.folder))}", f"name={home}"]
         dialect = [] if self.plan.config_dir is None else ["--config-dir", str(self.plan.config_dir)]
-        command = ["vaekit", "train", *overrides, *dialect]
-        watch = Watch(self.store, trial, self.plan.metric, pulse, lambda *news: self.board.moved(trial.number, *news))
-        path = _begun(self.plan.folder / home, command)
-        try:
-            if path is None:
-                run = api.train(
-                    *overrides,
+        pulse = pulses.enter_context(Pulse(self.store, claim))
+        return _Trial(
+            claim, trial, overrides, ["vaekit", "train", *overrides, *dialect], self.plan.folder / home, pulse
+        )
+
+    def _trained(self, trials: Sequence[_Trial]) -> Iterator[tuple[_Trial, Run | BaseException]]:
+        """Each trial with its run, or with what it was left by."""
+        opened = _OpenedOnce()
+        trainings = [self._training(trial, opened) for trial in trials]
+        for which, outcome in several(trainings, self._note, [f"trial {trial.number}" for trial in trials]):
+            yield trials[which], outcome
+
+    def _training(self, trial: _Trial, opened: api.Opened) -> Training[Run]:
+        """What is left to do of a trial."""
+        watch = Watch(
+            self.store, trial.stored, self.plan.metric, trial.pulse, lambda *news: self.board.moved(trial.number, *news)
+        )
+        path = _begun(trial.home, trial.command)
+        if path is None:
+            return (
+                yield from api.training(
+                    *trial.overrides,
                     config_dir=self.plan.config_dir,
                     progress=lambda say: watch,
-                    command=shlex.join(command),
+                    command=shlex.join(trial.command),
+                    opened=opened,
                 )
-            elif _finished(path):
-                run = Run(path)
-            elif "pruned" in RunFolder(path).environment():
-                raise Pruned(int(RunFolder(path).environment()["pruned"]))
-            else:
-                run = api.resume(path, progress=lambda say: watch)
-            self._succeed(trial, run)
+            )
+        if _finished(path):
+            return Run(path)
+        if "pruned" in RunFolder(path).environment():
+            raise Pruned(int(RunFolder(path).environment()["pruned"]))
+        return (yield from api.resuming(path, progress=lambda say: watch, opened=opened))
+
+    def _end(self, trial: _Trial, outcome: Run | BaseException) -> None:
+        """Tell how a trial has ended; what fails by its settings is told as well."""
+        try:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self._succeed(trial.stored, outcome)
         except Pruned as stopped:
-            self._prune(trial, stopped, _begun(self.plan.folder / home, command))
-        except (Lost, _Busy):
-            raise
+            self._prune(trial.stored, stopped, _begun(trial.home, trial.command))
+        except Lost:
+            return
+        except _Busy:
+            self.store.patiently(lambda: self.store.claims.busy(trial.claim))
         except Exception as error:
             if self._is_of_the_machine(error):
                 raise
-            path = _begun(self.plan.folder / home, command)
+            path = _begun(trial.home, trial.command)
             words = " ".join(f"{type(error).__name__}: {error}".split()) if not _is_ours(error) else str(error)
-            self.store.note(trial, error=words, **self._place(path))
-            self.store.tell(trial, TrialState.FAIL)
+            self.store.note(trial.stored, error=words, **self._place(path))
+            self.store.tell(trial.stored, TrialState.FAIL)
+
+    def _note(self, line: str) -> None:
+        if line not in self._noted:
+            self._noted.add(line)
+            self.board.note(line)
 
     def _succeed(self, trial: FrozenTrial, run: Run) -> None:
         row = kept(run.history)
@@ -241,6 +318,48 @@ class Worker:
         if isinstance(error, DataNotFoundError):
             return not self.plan.varies_data
         return any(isinstance(cause, OSError) and cause.errno in _OF_THE_MACHINE for cause in _causes(error))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A trial in our hands.
+
+    Attributes:
+        claim: On it.
+        stored: As the storage knows it.
+        overrides: Of its training.
+        command: By which it could be trained alone.
+        home: The folder of its run.
+        pulse: Of its claim.
+    """
+
+    claim: Claim
+    stored: FrozenTrial
+    overrides: Sequence[str]
+    command: Sequence[str]
+    home: Path
+    pulse: Pulse
+
+    @property
+    def number(self) -> int:
+        """In the sweep."""
+        return int(self.stored.number)
+
+
+class _OpenedOnce:
+    """Opens data once for trials that are trained at a time: they all look at one data set, on one device."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Dataset] = {}
+
+    def __call__(self, node: Mapping[str, Any], device: torch.device) -> Dataset:
+        """The data of a node."""
+        key = json.dumps(
+            [OmegaConf.to_container(node) if isinstance(node, DictConfig) else node, str(device)], default=str
+        )
+        if key not in self._known:
+            self._known[key] = open_data(node).to(device)
+        return self._known[key]
 
 
 class _Busy(Exception):  # noqa: N818

@@ -48,6 +48,8 @@ class Validation(Callback):
         measure: Gives the numbers to add, and the score to choose by: higher is better.
     """
 
+    part = "evaluation"
+
     def __init__(self, session: Session, measure: Callable[[], tuple[Row, float]]) -> None:
         self.session, self.measure = session, measure
         moving = [session.model] if session.objective.plain else [session.model, session.objective]
@@ -106,6 +108,7 @@ class Checkpoints(Callback):
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
     LONG, PAUSE = 1.0, 19.0
+    listens = True  # not where somebody else does, and tells it by `ask`
 
     def __init__(self, save: Callable[[int], None], seconds: float) -> None:
         self.save, self.seconds = save, seconds
@@ -116,7 +119,7 @@ class Checkpoints(Callback):
     def start(self, progress: Progress) -> None:
         """Start the clock, and listen; only the main thread can."""
         self._saved = time.monotonic()
-        if threading.current_thread() is threading.main_thread():
+        if self.listens and threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
 
     def step(self, progress: Progress) -> None:
@@ -129,7 +132,8 @@ class Checkpoints(Callback):
         if due or self._asked is not None or progress.step == progress.steps:
             progress.history.means()  # raises on numbers that are not finite: those must not replace a good checkpoint
             began = time.monotonic()
-            self.save(progress.step)
+            with progress.clock.of("checkpoints"):
+                self.save(progress.step)
             self._saved = time.monotonic()
             took = self._saved - began
             self._pause = self.PAUSE * took if took >= self.LONG else 0.0
@@ -141,6 +145,15 @@ class Checkpoints(Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before = {}
+
+    @property
+    def asked(self) -> int | None:
+        """The number of a signal that has come."""
+        return self._asked
+
+    def ask(self, number: int) -> None:
+        """Stop at the next step, as if the signal of this number had come."""
+        self._asked = number
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._asked is not None and number == signal.SIGINT:

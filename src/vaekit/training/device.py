@@ -34,6 +34,25 @@ def select(name: str) -> torch.device:
     return torch.device(name)
 
 
+def generator_states(device: torch.device) -> dict[str, Tensor]:
+    """The present states of torch's generators: the CPU's, and that of `device`."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_generator_states(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put back what `generator_states` gave, as far as `device` has it."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+    if "mps" in state and device.type == "mps":
+        torch.mps.set_rng_state(state["mps"])
+
+
 class Generators:
     """torch's random generators, borrowed: a run draws from its own state and gives the user's back untouched.
 
@@ -44,19 +63,35 @@ class Generators:
 
     def __init__(self, device: torch.device, seed: int) -> None:
         self.device = device
+        self._apart: dict[str, torch.Generator] = {}
         with self._restored():
             self._seed(seed)
-            self._own = self.current()
+            self._own = self._present()
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
         """Within this context all of torch's random draws come from the run's state, and move it on."""
         with self._restored():
-            self._set(self._own)
+            self._set(self.current() if self._apart else self._own)
             try:
                 yield
             finally:
-                self._own = self.current()
+                self._own = self._present()
+                for name, generator in self._apart.items():
+                    generator.set_state(self._own[name])
+
+    @contextmanager
+    def apart(self) -> Iterator[Mapping[str, torch.Generator]]:
+        """Within this context the run has generators to itself, by device: for runs that take turns within one step."""
+        self._apart = {
+            name: torch.Generator("cpu" if name == "cpu" else self.device).set_state(state)
+            for name, state in self._own.items()
+            if name in ("cpu", self.device.type)  # a run may go on elsewhere than it began
+        }
+        try:
+            yield self._apart
+        finally:
+            self._own, self._apart = self.current(), {}
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
@@ -75,13 +110,13 @@ class Generators:
         self._own = dict(state)
 
     def current(self) -> dict[str, Tensor]:
-        """The present state of torch's generators, by device: within `borrowed`, the run's."""
-        state = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(self.device)
-        if self.device.type == "mps":
-            state["mps"] = torch.mps.get_rng_state()
-        return state
+        """The present state of torch's generators, by device: within `borrowed`, the run's; or of those that it has `apart`."""
+        if self._apart:
+            return {name: generator.get_state() for name, generator in self._apart.items()}
+        return self._present()
+
+    def _present(self) -> dict[str, Tensor]:
+        return generator_states(self.device)
 
     def _seed(self, seed: int) -> None:
         # not torch.manual_seed, which seeds every accelerator of the process, the user's included
@@ -93,15 +128,11 @@ class Generators:
             torch.mps.manual_seed(seed)
 
     def _set(self, state: Mapping[str, Tensor]) -> None:
-        torch.set_rng_state(state["cpu"])
-        if "cuda" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"], self.device)
-        if "mps" in state and self.device.type == "mps":
-            torch.mps.set_rng_state(state["mps"])
+        set_generator_states(state, self.device)
 
     @contextmanager
     def _restored(self) -> Iterator[None]:
-        users = self.current()
+        users = self._present()
         try:
             yield
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -61,6 +61,7 @@ class Guard:
         limit: The training stops after so many skipped steps in a row.
         skipped: Steps left out so far.
         last: The last of them whose cause is known.
+        waited: Whether the last verdict was read from a device that had to be waited for.
     """
 
     model: nn.Module
@@ -69,13 +70,13 @@ class Guard:
     limit: int = 10
     skipped: int = 0
     last: Skipped | None = None
+    waited: bool = False
     _in_row: int = 0
     _unread: list[tuple[int, Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._watched = [
-            (player, list(_telling([self.model, self.objective], player.parameters))) for player in self.players
-        ]
+        parts = [self.model, self.objective]
+        self._telling = {player.name: list(_telling(parts, player.parameters)) for player in self.players}
         self._buffers = [b for part in (self.model, self.objective) for b in _running(part)]
         self._before: list[Tensor] = []
 
@@ -84,26 +85,34 @@ class Guard:
         if self._buffers:
             self._before = [buffer.clone() for buffer in self._buffers]
 
-    def passes(self, step: int, trace: Trace, loss: Loss, batch: Batch) -> Tensor:
+    def telling(self, player: Player) -> Sequence[nn.Parameter]:
+        """The parameters whose gradients tell whether all of this player's are finite."""
+        return self._telling[player.name]
+
+    def passes(self, step: int, good: Tensor, trace: Callable[[], Trace], loss: Loss, batch: Batch) -> Tensor:
         """Whether the step may be made: 1 or 0, shape (). To be called when the gradients are there.
+
+        Arguments:
+            step: Its number, from 0.
+            good: The verdict on its loss and gradients.
+            trace: Gives what the loss was made of, for the diagnosis of a step that may not be made.
+            loss: Of the batch.
+            batch: Its examples.
 
         Raises:
             TrainingError: After `limit` steps in a row that may not.
         """
-        watched = [p for player, parameters in self._watched if player.active(step) for p in parameters]
-        gradients = [p.grad for p in watched if p.grad is not None]
-        norm = get_total_norm(gradients, norm_type=float("inf")).to(loss.total.device)
-        good = (loss.total.detach() + norm).isfinite()
         if on_host(good):
-            self._count(step, bool(good), trace, loss, batch)
+            self._note(None if good else self._diagnosed(step, trace(), loss, batch))
         else:
             self._unread.append((step, good))
-            if len(self._unread) >= _LOOK_EVERY:
+            self.waited = len(self._unread) >= _LOOK_EVERY
+            if self.waited:
                 self.look()
         if self._buffers and not (on_host(good) and bool(good)):
             for buffer, before in zip(self._buffers, self._before, strict=True):
                 buffer.copy_(torch.where(good, buffer, before))
-        return good.to(torch.float32)
+        return good
 
     def look(self) -> None:
         """Read the verdicts of a device that was not waited for."""
@@ -112,9 +121,6 @@ class Guard:
             return
         for (step, _), good in zip(unread, torch.stack([verdict for _, verdict in unread]).tolist(), strict=True):
             self._note(Skipped(step + 1, "the loss or a gradient was not finite") if not good else None)
-
-    def _count(self, step: int, good: bool, trace: Trace, loss: Loss, batch: Batch) -> None:
-        self._note(None if good else self._diagnosed(step, trace, loss, batch))
 
     def _note(self, skipped: Skipped | None) -> None:
         self._in_row = 0 if skipped is None else self._in_row + 1
@@ -144,6 +150,12 @@ class Guard:
             if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
                 return repr(name.removeprefix("model."))
         return "a parameter"
+
+
+def verdict(total: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+    """Whether a loss and gradients are finite, without waiting for a device: a truth value, shape ()."""
+    norm = get_total_norm(gradients, norm_type=float("inf")).to(total.device)
+    return (total + norm).isfinite()
 
 
 def _running(module: nn.Module) -> list[Tensor]:

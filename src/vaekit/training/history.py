@@ -34,8 +34,19 @@ class History:
     _roles: Mapping[str, Role] = field(default_factory=dict)
     _left_out: Tensor | None = None
 
-    def observe(self, loss: Loss, examples: int, good: Tensor | None = None) -> None:
-        """Take in the loss of a batch of so many examples; where `good`, shape (), is 0 it is only a step that was skipped."""
+    def observe(self, values: Tensor, examples: int, good: Tensor | None = None) -> None:
+        """Take in the `values` of a batch of so many examples; where `good`, shape (), is false it is a step that was skipped."""
+        # a processor knows at once; another device is not waited for
+        if good is not None and not (on_host(good) and bool(good)):
+            good = good.to(values)
+            values = torch.where(good > 0, values, 0.0)
+            skipped = torch.stack([1.0 - good, examples * (1.0 - good)])
+            self._left_out = skipped if self._left_out is None else self._left_out.add_(skipped)
+        self._sums = values * examples if self._sums is None else self._sums.add_(values, alpha=examples)
+        self.examples += examples
+
+    def values(self, loss: Loss) -> Tensor:
+        """What is added up of a loss: the logged loss and each term, without a graph, shape (T,)."""
         scored = [name for name, role in loss.roles.items() if role in (Role.DISTORTION, Role.BOUND)]
         offset = sum((self.constant * loss.coefficients[name] for name in scored), torch.zeros(()))
         self._roles = loss.roles
@@ -43,14 +54,14 @@ class History:
         self._names = self._names or list(named)  # a resumed run may have its terms in another order
         values = torch.stack([named[name] for name in self._names]).detach()
         # float64 sums: 60,000 examples of 100 nats leave float32 three digits for the rest; Apple's GPUs have none
-        values = values if values.device.type == "mps" else values.double()
-        # a processor knows at once; another device is not waited for
-        if good is not None and not (on_host(good) and bool(good)):
-            values = torch.where(good > 0, values, 0.0)
-            skipped = torch.stack([1.0 - good, examples * (1.0 - good)]).to(values)
-            self._left_out = skipped if self._left_out is None else self._left_out.add_(skipped)
-        self._sums = values * examples if self._sums is None else self._sums.add_(values, alpha=examples)
-        self.examples += examples
+        return values if values.device.type == "mps" else values.double()
+
+    def adopt(self, sums: Tensor, like: History) -> None:
+        """Keep the sums from now on in `sums`, shape (T,), which somebody else adds to; the terms are in the order of `like`."""
+        names = like._names
+        if self._sums is not None:
+            sums.copy_(self._sums[[self._names.index(name) for name in names]])
+        self._sums, self._names, self._roles = sums, list(names), like._roles
 
     def close(self, epoch: int, step: int, cause: object = "") -> Row:
         """The row of an epoch that has ended after `step` steps; the sums start anew.

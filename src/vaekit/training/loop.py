@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -11,8 +11,10 @@ from vaekit.data.batch import Batch
 from vaekit.models.vae import VAE
 from vaekit.objectives.base import Loss, Objective
 from vaekit.schedules import advance, annealed_values
+from vaekit.training.clock import Clock
 from vaekit.training.guard import Guard
 from vaekit.training.history import History, Row
+from vaekit.training.passes import Passes
 from vaekit.training.players import Player
 
 Stream = Callable[[int], Batch]
@@ -29,6 +31,7 @@ class Progress:
         history: What has been measured.
         loss: Of the last batch, on the device.
         guard: Which steps had to be left out.
+        clock: Where the time goes.
     """
 
     step: int
@@ -37,6 +40,7 @@ class Progress:
     history: History
     loss: Loss | None = None
     guard: Guard | None = None
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def epoch(self) -> int:
@@ -45,7 +49,13 @@ class Progress:
 
 
 class Callback:
-    """Watches a training. A row handed to `epoch` may be added to; callbacks are called in their order."""
+    """Watches a training. A row handed to `epoch` may be added to; callbacks are called in their order.
+
+    Attributes:
+        part: Of the time of a training, what its `epoch` counts as; one of `clock.PARTS`.
+    """
+
+    part = "rest"
 
     def start(self, progress: Progress) -> None:
         """Before the first step."""
@@ -73,6 +83,7 @@ def fit(
     history: History | None = None,
     callbacks: Sequence[Callback] = (),
     skip_limit: int = 10,
+    clock: Clock | None = None,
 ) -> History:
     """Train.
 
@@ -91,6 +102,7 @@ def fit(
         history: Of those steps.
         callbacks: Called in their order.
         skip_limit: Steps in a row that may be left out because they are not finite.
+        clock: Told where the time goes.
 
     Returns:
         The history, with a row for each epoch.
@@ -100,7 +112,9 @@ def fit(
     """
     history = History() if history is None else history
     guard = Guard(model, objective, players, skip_limit)
-    progress = Progress(start, steps, steps_per_epoch, history, guard=guard)
+    clock = Clock() if clock is None else clock
+    progress = Progress(start, steps, steps_per_epoch, history, guard=guard, clock=clock)
+    passes = Passes(model, objective, players, guard.telling, samples, history.values, clock)
     clocked = nn.ModuleList([model, objective])
     moving = annealed_values(clocked)
     advance(clocked, max(start - 1, 0))  # where the last step left it, also when none is left to do
@@ -113,11 +127,14 @@ def fit(
                 value.advance(step)
             for player in players:
                 player.advance(step)
+            clock.lap("rest")
             batch = stream(step)
+            clock.lap("data")
             active = [player for player in players if player.active(step)]
-            progress.loss, good = _move(model, objective, active, batch, samples, guard, step)
+            progress.loss, values, good = _move(passes, active, batch, guard, step, clock)
             progress.step = step + 1
-            history.observe(progress.loss, len(batch.x), good)
+            history.observe(values, len(batch.x), good)
+            clock.step()
             _tell(callbacks, progress)
     finally:
         for callback in callbacks:
@@ -126,24 +143,20 @@ def fit(
 
 
 def _move(
-    model: VAE,
-    objective: Objective,
+    passes: Passes,
     players: Sequence[Player],
     batch: Batch,
-    samples: int,
     guard: Guard,
     step: int,
-) -> tuple[Loss, Tensor]:
+    clock: Clock,
+) -> tuple[Loss, Tensor, Tensor]:
     guard.begin()
-    trace = model(batch.x, samples, batch.context)
-    loss: Loss = objective(trace)
-    for player in players:
-        player.backward(trace, loss, last=player is players[-1])
-    good = guard.passes(step, trace, loss, batch)
+    outcome = passes(batch, players)
+    good = guard.passes(step, outcome.good, outcome.trace, outcome.loss, batch)
     for player in players:
         player.step(good)
-    parts = {name: part.detach() for name, part in loss.parts.items()}
-    return Loss(loss.total.detach(), parts, loss.coefficients, loss.roles), good  # who watches needs no graph
+    clock.lap("waiting" if guard.waited else "optimizer")
+    return outcome.loss, outcome.values, good
 
 
 def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:
@@ -151,7 +164,9 @@ def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:
         assert progress.guard is not None
         progress.guard.look()
         row = progress.history.close(progress.epoch, progress.step, progress.guard.last or "")
+        progress.clock.lap("rest" if progress.clock.lag is None else "waiting")  # the numbers come from the device
         for callback in callbacks:
             callback.epoch(progress, row)
+            progress.clock.lap(callback.part)
     for callback in callbacks:
         callback.step(progress)

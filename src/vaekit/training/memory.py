@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of glibc's malloc.h
 _NEVER = 2**31 - 1
@@ -33,17 +34,27 @@ def keep_for(weights: int) -> None:
 
     Blocks of more than 32 MiB, such as the gathered columns of a wide first layer, are of another size at each step. Kept in a heap
     they leave holes, into which smaller ones go, and it grows; a step that moves a gigabyte of weights does not notice the faults.
+    What reading the data has left, up to three times their size, is given back as well, of whatever size the model is.
     """
     if _ours and weights >= _WIDE:
         _set({_MMAP_THRESHOLD: _LARGEST, _MMAP_MAX: _BLOCKS})
+    trim = _library("malloc_trim")
+    if _ours and trim is not None:
+        trim(0)
 
 
 def _set(options: Mapping[int, int]) -> None:
+    mallopt = _library("mallopt")
+    if mallopt is not None:
+        for option, value in options.items():
+            mallopt(option, value)
+
+
+def _library(name: str) -> Any:
+    """A function of glibc, or None where that is not the C library."""
     if not sys.platform.startswith("linux"):
-        return
+        return None
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):  # another C library
-        return
-    for option, value in options.items():
-        mallopt(option, value)
+        return None

@@ -74,12 +74,12 @@ class Player:
         value.backward(inputs=list(self.parameters), retain_graph=not last)  # type: ignore[no-untyped-call]
 
     def step(self, good: Tensor | None = None) -> None:
-        """Move, unless `good`, shape (), is 0: then parameters and optimizer stay as they are.
+        """Move, unless `good`, shape (), is false: then parameters and optimizer stay as they are.
 
         A fused optimizer reads it on its own device, so that the host need not wait for the number.
         """
         if good is not None and not on_host(good) and self.optimizer.defaults.get("fused"):
-            self.optimizer.found_inf, self.optimizer.grad_scale = 1.0 - good, None  # type: ignore[attr-defined]
+            self.optimizer.found_inf, self.optimizer.grad_scale = 1.0 - good.float(), None  # type: ignore[attr-defined]
         elif good is not None and not bool(good):
             return
         if self.gradient_clip is not None:

@@ -80,6 +80,7 @@ class Session:
         fingerprint: Of the data, so that a training never goes on with others.
         config: The resolved configuration, so that a training never goes on with another.
         samples: Posterior draws of each example in a step, K.
+        flops: Floating point operations of a step, roughly; 0 where they are not known.
         threads: Of the CPU: sums depend on their number in the last bit, so it stays the same after a resume.
     """
 
@@ -94,6 +95,7 @@ class Session:
     best: Best = field(default_factory=Best)
     step: int = 0
     samples: int = 1
+    flops: float = 0.0
     threads: int = field(default_factory=torch.get_num_threads)
 
     def capture(self, step: int) -> Checkpoint:

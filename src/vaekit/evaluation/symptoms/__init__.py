@@ -10,7 +10,7 @@ from vaekit.evaluation.symptoms.fit import data_symptoms, fit_symptoms
 from vaekit.evaluation.symptoms.look import look
 from vaekit.evaluation.symptoms.modes import mode_symptoms
 from vaekit.evaluation.symptoms.prior import prior_symptoms
-from vaekit.evaluation.symptoms.weights import unit_symptoms, weight_symptoms
+from vaekit.evaluation.symptoms.weights import finite, unit_symptoms, weight_symptoms
 from vaekit.evaluation.units import Estimate
 from vaekit.models.vae import VAE
 
@@ -35,7 +35,7 @@ def symptoms(model: VAE, dataset: Dataset, split: str, plan: Plan, batch_size: i
         found = data_symptoms(dataset, train)
         found |= weight_symptoms(model)
         found |= unit_symptoms(model, train)
-        if all(bool(weight.isfinite().all()) for weight in model.state_dict().values()):
+        if finite(model):
             found |= exchange_symptoms(model, held, plan)
             found |= fit_symptoms(model, held, train, plan)
             found |= prior_symptoms(model, train, plan)

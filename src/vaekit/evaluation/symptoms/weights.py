@@ -13,15 +13,28 @@ from vaekit.data.batch import Batch
 from vaekit.evaluation.units import Estimate
 from vaekit.models.vae import VAE
 
+# in float64, and twice that: all at once would take more memory than the training of a wide model has taken
+_AT_ONCE = 1 << 20
+
+
+def finite(model: VAE) -> bool:
+    """Whether every number of the model's state is."""
+    numbers = (value.flatten() for value in model.state_dict().values())
+    return all(bool(part.isfinite().all()) for value in numbers for part in torch.split(value, _AT_ONCE))
+
 
 def weight_symptoms(model: VAE) -> dict[str, Estimate]:
     """`weight`: root mean square of all entries of matrices and kernels; `broken_weights`: how many are not finite."""
-    weights = [parameter.detach().double() for parameter in model.parameters() if parameter.dim() > 1]
+    weights = [parameter.detach() for parameter in model.parameters() if parameter.dim() > 1]
     count = sum(weight.numel() for weight in weights)
     if not count:
         return {}
-    square = sum(float(weight.square().sum()) for weight in weights) / count
-    broken = sum(int((~weight.isfinite()).sum()) for weight in weights)
+    square, broken = 0.0, 0
+    for weight in weights:
+        for part in torch.split(weight.flatten(), _AT_ONCE):
+            square += float(part.double().square().sum())
+            broken += int((~part.isfinite()).sum())
+    square /= count
     return {
         "weight": Estimate(square**0.5, 0.0, "1", 0, f"root mean square of {count:,} weights"),
         "broken_weights": Estimate(float(broken), 0.0, "1", 0, f"of {count:,} weights, how many are not finite"),

@@ -1,0 +1,362 @@
+"""A step's forward and backward pass as one straight list of tensor operations, without the Python and the graph that led to them.
+
+Small models are bound by overhead: of a step of a 784-400-20 perceptron a third goes into modules, distributions and autograd's
+bookkeeping, which do the same at every step. Here a pass is traced once, and what is left are the very operations that it was
+made of, in the same order, so the numbers are the same to the last bit. No operation is replaced by another one that rounds
+differently; all that is done to the list:
+
+* views that change nothing go, and operations whose result nobody reads;
+* what is computed twice from the same values is computed once;
+* what hangs on nothing but annealed values and constants is computed again only when one of these has moved, and views of the
+  parameters once;
+* a result goes to the memory of an operand that nobody reads any more.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._ops import OpOverload
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten
+
+aten = torch.ops.aten
+
+_FILLED: dict[Any, int] = {
+    aten.ones_like.default: 1, aten.zeros_like.default: 0, aten.new_zeros.default: 0, aten.new_ones.default: 1,
+}  # fmt: skip
+# of these the same number comes out wherever it is put
+_IN_PLACE: dict[Any, Any] = {
+    aten.relu.default: aten.relu_.default,
+    aten.exp.default: aten.exp_.default,
+    aten.log.default: aten.log_.default,
+    aten.neg.default: aten.neg_.default,
+    aten.tanh.default: aten.tanh_.default,
+    aten.sigmoid.default: aten.sigmoid_.default,
+    aten.mul.Tensor: aten.mul_.Tensor,
+    aten.mul.Scalar: aten.mul_.Scalar,
+    aten.add.Tensor: aten.add_.Tensor,
+    aten.sub.Tensor: aten.sub_.Tensor,
+    aten.div.Tensor: aten.div_.Tensor,
+    aten.div.Scalar: aten.div_.Scalar,
+    aten.pow.Tensor_Scalar: aten.pow_.Scalar,
+    aten.clamp.default: aten.clamp_.default,
+}
+# and of these, given the memory as `grad_input`
+_INTO_GRADIENT: dict[Any, Any] = {
+    aten.threshold_backward.default: aten.threshold_backward.grad_input,
+    aten.tanh_backward.default: aten.tanh_backward.grad_input,
+    aten.silu_backward.default: aten.silu_backward.grad_input,
+    aten.gelu_backward.default: aten.gelu_backward.grad_input,
+    aten.leaky_relu_backward.default: aten.leaky_relu_backward.grad_input,
+    aten.elu_backward.default: aten.elu_backward.grad_input,
+    aten.sigmoid_backward.default: aten.sigmoid_backward.grad_input,
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """What a pass reads beside the batch.
+
+    Attributes:
+        parameters: Change in place between two passes.
+        buffers: Of the modules, annealed values and running averages among them.
+    """
+
+    parameters: Sequence[Tensor]
+    buffers: Sequence[Tensor]
+
+
+class Program:
+    """A traced function of (parameters, buffers, inputs), bound to parameters and buffers that stay where they are.
+
+    Arguments:
+        function: From lists of parameters, buffers and inputs to a list of tensors. It may write to buffers.
+        state: What it is bound to.
+        inputs: Of the first call; later ones must have the same shapes and types.
+
+    Raises:
+        Exception: Of any kind, where the function cannot be traced: because it decides by a tensor's value, for example.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[list[Tensor], list[Tensor], list[Tensor]], list[Any]],
+        state: State,
+        inputs: Sequence[Tensor],
+    ) -> None:
+        parameters = [parameter.detach() for parameter in state.parameters]
+        self._buffers = list(state.buffers)
+        self._fixed = [*parameters, *self._buffers]
+        lists = [parameters, self._buffers, list(inputs)]
+
+        # a method would be asked for its `self` as well
+        graph = make_fx(lambda *given: function(*given), tracing_mode="fake", _allow_non_fake_inputs=True)(*lists).graph
+        places = list(graph.find_nodes(op="placeholder"))
+        of_parameters, of_buffers = places[: len(parameters)], places[len(parameters) : len(self._fixed)]
+        _simplify(graph)
+        once = _settled(graph, of_parameters, of_buffers)
+        _reuse_memory(graph, [*places, *once])
+        self.operations = sum(node.op == "call_function" for node in graph.nodes) - len(once)
+        self._prelude, self._main = _split(graph, places[: len(self._fixed)], once)
+        self._versions: list[int] = []
+        self._settled: Sequence[Any] = ()
+        self._homes = [parameter.data_ptr() for parameter in state.parameters]
+        self._state = state
+
+    @property
+    def bound(self) -> bool:
+        """Whether parameters and buffers still are where they were."""
+        return self._homes == [parameter.data_ptr() for parameter in self._state.parameters]
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Any]:
+        """What the function gives, as a flat list and without a graph behind it."""
+        with torch.no_grad():
+            versions = [buffer._version for buffer in self._buffers]
+            if versions != self._versions:
+                self._settled = self._prelude(*self._fixed)
+            values: list[Any] = self._main(*self._fixed, *inputs, *self._settled)
+            # those that the pass itself has moved are no reason to compute the rest again
+            self._versions = [buffer._version for buffer in self._buffers]
+        return values
+
+
+def _simplify(graph: fx.Graph) -> None:
+    for node in list(graph.nodes):
+        if node.target in _FILLED and _dense(node):
+            _fill(graph, node)
+        elif _changes_nothing(node):
+            node.replace_all_uses_with(node.args[0])
+    _drop_unread(graph)
+    _share(graph)
+    _drop_unread(graph)
+
+
+def _fill(graph: fx.Graph, node: fx.Node) -> None:
+    """A tensor of one number needs nothing but a shape."""
+    value = node.meta["val"]
+    with graph.inserting_before(node):
+        filled = graph.call_function(
+            aten.full.default,
+            (list(value.shape), _FILLED[node.target]),
+            {"dtype": value.dtype, "device": value.device, "pin_memory": False},
+        )
+    filled.meta = dict(node.meta)
+    node.replace_all_uses_with(filled)
+
+
+def _changes_nothing(node: fx.Node) -> bool:
+    """Whether a node is a view of its first argument with the same shape."""
+    if node.op != "call_function" or not isinstance(node.target, OpOverload):
+        return False
+    if not (node.target.is_view or node.target in (aten.detach.default, aten._unsafe_view.default)):
+        return False
+    before = node.args[0]
+    if not isinstance(before, fx.Node):
+        return False
+    one, other = node.meta.get("val"), before.meta.get("val")
+    return (
+        isinstance(one, Tensor)
+        and isinstance(other, Tensor)
+        and (one.shape, one.stride(), one.storage_offset(), one.dtype)
+        == (other.shape, other.stride(), other.storage_offset(), other.dtype)
+    )
+
+
+def _dense(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), Tensor) and node.meta["val"].is_contiguous()
+
+
+def _drop_unread(graph: fx.Graph) -> None:
+    for node in reversed(list(graph.nodes)):
+        if node.op in ("call_function", "get_attr") and not node.users and not _has_effect(node):
+            graph.erase_node(node)
+
+
+def _has_effect(node: fx.Node) -> bool:
+    """Whether a node writes somewhere, or moves a random generator."""
+    target = node.target
+    if not isinstance(target, OpOverload):
+        return False
+    return target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags
+
+
+class _Memory:
+    """Whose memory each node's value lies in, and which of these are written to after they were made."""
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self._home: dict[fx.Node, fx.Node] = {}
+        self.written: set[fx.Node] = set()
+        for node in graph.nodes:
+            self._home[node] = self._of(node)
+            if isinstance(node.target, OpOverload):
+                self.written |= {self._home[written] for written in _written(node)}
+
+    def home(self, node: fx.Node) -> fx.Node:
+        return self._home[node]
+
+    def untouched(self, nodes: Iterable[fx.Node]) -> bool:
+        """Whether none of these is ever written to."""
+        return all(self._home[node] not in self.written for node in nodes)
+
+    def _of(self, node: fx.Node) -> fx.Node:
+        base = node.args[0] if node.args else None
+        if not isinstance(base, fx.Node):
+            return node
+        target = node.target
+        if target is operator.getitem:
+            return self._home[base]
+        if isinstance(target, OpOverload) and (
+            target.is_view or any(value.alias_info is not None for value in target._schema.returns)
+        ):
+            return self._home[base]
+        return node
+
+
+def _written(node: fx.Node) -> list[fx.Node]:
+    """The arguments that an operation writes to."""
+    assert isinstance(node.target, OpOverload)
+    found: list[Any] = []
+    for place, argument in enumerate(node.target._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = node.kwargs.get(argument.name) if place >= len(node.args) else node.args[place]
+            found += given if isinstance(given, (list, tuple)) else [given]
+    return [value for value in found if isinstance(value, fx.Node)]
+
+
+def _share(graph: fx.Graph) -> None:
+    """What is computed twice from the same values, once."""
+    memory = _Memory(graph)
+    seen: dict[Any, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op != "call_function" or _has_effect(node):
+            continue
+        if not memory.untouched([node, *node.all_input_nodes]):
+            continue
+        arguments, tree = tree_flatten((node.args, node.kwargs))
+        # 0.0 and -0.0 are equal, and not the same
+        named = tuple(value if isinstance(value, fx.Node) else (type(value), repr(value)) for value in arguments)
+        key = (node.target, str(tree), named)
+        first = seen.setdefault(key, node)
+        if first is not node:
+            node.replace_all_uses_with(first)
+            graph.erase_node(node)
+
+
+def _settled(graph: fx.Graph, parameters: Sequence[fx.Node], buffers: Sequence[fx.Node]) -> list[fx.Node]:
+    """Nodes that need not be computed in each pass: views of parameters, and anything of constants and of buffers that stay."""
+    memory = _Memory(graph)
+    views: set[fx.Node] = set(parameters)
+    values = {node for node in buffers if memory.home(node) not in memory.written}
+    once = []
+    for node in graph.nodes:
+        if node.op not in ("call_function", "get_attr") or _has_effect(node):
+            continue
+        if isinstance(node.target, OpOverload) and not memory.untouched([node]):
+            continue
+        inputs = node.all_input_nodes
+        if all(each in values for each in inputs):
+            values.add(node)
+        elif all(each in views or each in values for each in inputs) and _is_view(node):
+            views.add(node)
+        else:
+            continue
+        once.append(node)
+    return once
+
+
+def _is_view(node: fx.Node) -> bool:
+    return node.target is operator.getitem or (isinstance(node.target, OpOverload) and node.target.is_view)
+
+
+def _reuse_memory(graph: fx.Graph, kept: Sequence[fx.Node]) -> None:
+    """Let results go to the memory of operands that are read for the last time."""
+    memory = _Memory(graph)
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    fixed = {memory.home(node) for node in kept}
+    (output,) = graph.find_nodes(op="output")
+    fixed |= {memory.home(node) for node in output.all_input_nodes}
+    last: dict[fx.Node, int] = {}
+    for node in graph.nodes:
+        for used in (node, *node.all_input_nodes):
+            last[memory.home(used)] = order[node]
+    taken: dict[fx.Node, fx.Node] = {}  # whose memory has become whose
+
+    def owner(node: fx.Node) -> fx.Node:
+        home = memory.home(node)
+        while home in taken:
+            home = taken[home]
+        return home
+
+    for node in graph.nodes:
+        free = [
+            given
+            for given in node.args[:2]
+            if isinstance(given, fx.Node)
+            and owner(given) not in fixed
+            and last[owner(given)] == order[node]
+            and _same_layout(node, given)
+            and not any(given is not other and owner(other) is owner(given) for other in node.all_input_nodes)
+        ]
+        if not free or node not in order or memory.home(node) is not node:
+            continue
+        if node.target in _IN_PLACE:
+            if node.args[0] is not free[0]:
+                if node.target not in (aten.mul.Tensor, aten.add.Tensor) or node.kwargs or len(node.args) != 2:
+                    continue
+                node.args = (node.args[1], node.args[0])
+            node.target = _IN_PLACE[node.target]
+        elif node.target in _INTO_GRADIENT and node.args[0] is free[0]:
+            node.target = _INTO_GRADIENT[node.target]
+            node.kwargs = {**node.kwargs, "grad_input": free[0]}
+        else:
+            continue
+        home = owner(free[0])
+        taken[node] = home
+        last[home] = max(last[home], last[node])
+
+
+def _same_layout(node: fx.Node, other: fx.Node) -> bool:
+    one, two = node.meta.get("val"), other.meta.get("val")
+    if not (isinstance(one, Tensor) and isinstance(two, Tensor)):
+        return False
+    return _gapless(two) and (one.shape, one.stride(), one.dtype) == (two.shape, two.stride(), two.dtype)
+
+
+def _gapless(value: Tensor) -> bool:
+    """Whether each place in the tensor's memory holds one of its values, in whatever order they lie."""
+    expected = 1
+    for stride, length in sorted(zip(value.stride(), value.shape, strict=True)):
+        if length != 1 and stride != expected:
+            return False
+        expected *= length
+    return True
+
+
+def _split(
+    graph: fx.Graph, places: Sequence[fx.Node], once: Sequence[fx.Node]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What need not be computed in each pass, and the rest."""
+    constants, prelude = graph.owning_module, fx.Graph()
+    assert constants is not None
+    known: dict[fx.Node, fx.Node] = {node: prelude.node_copy(node) for node in places}
+    early = set(once)
+    for node in once:
+        known[node] = prelude.node_copy(node, known.__getitem__)
+    read = [node for node in once if any(user not in early for user in node.users)]
+    prelude.output(tuple(known[node] for node in read))
+    main = fx.Graph()
+    late: dict[fx.Node, fx.Node] = {}
+    for node in graph.find_nodes(op="placeholder"):
+        late[node] = main.node_copy(node)
+    for number, node in enumerate(read):
+        late[node] = main.placeholder(f"settled_{number}")
+    for node in graph.nodes:
+        if node.op != "placeholder" and node not in early:
+            late[node] = main.node_copy(node, late.__getitem__)
+    return fx.GraphModule(constants, prelude).forward, fx.GraphModule(constants, main).forward
