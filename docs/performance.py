@@ -22,9 +22,9 @@ from vaekit.files import write_atomically
 DOCS = Path(__file__).parent
 FOLDER, PICTURE = DOCS / "performance", DOCS / "figures" / "performance.png"
 SCRIPTS: dict[str, list[str]] = {
-    "train_step": ["--rounds", "7", "--steps", "40"],
+    "train_step": ["--rounds", "5", "--steps", "20"],
     "mnist_epoch": ["--epochs", "3"],
-    "together": ["--hidden", "32", "64", "128", "--models", "1", "4", "16"],
+    "together": ["--hidden", "32", "64", "128", "--models", "1", "4", "16", "--rounds", "3"],
     "startup": [],
     "memory": [],
     "scale": [],

@@ -27,11 +27,11 @@ class Linear(nn.Linear):
     r"""A linear layer, :math:`y = x W^\top + b`; parameters and initial values are those of `torch.nn.Linear`.
 
     torch multiplies float32 matrices on a CPU with MKL, which on AMD processors uses half the width of their vector registers;
-    oneDNN, which torch also brings, uses all of it. Where the processor computes on the whole width at once (Zen 5) it was measured
-    at twice the speed on the shapes of `benchmarks/mnist_epoch.py`; where it takes two turns for it (Zen 4) at 1.1 to 1.4 times, and
-    not for the gradient of a weight, whose transposed operand it copies first. Which of the two is used depends on the processor
-    and the shapes alone, never on a measurement, so that a resumed run computes the same bits. Both sum in float32, in different
-    orders.
+    oneDNN, which torch also brings, uses all of it. Where the processor computes on the whole width at once (Zen 5) it was
+    measured at twice the speed on the shapes of `benchmarks/mnist_epoch.py`; where it takes two turns for it (Zen 4) at 1.1 to
+    1.4 times, and not for the gradient of a weight, whose transposed operand it copies first. Which of the two is used depends
+    on the processor and the shapes alone, never on a measurement, so that a resumed run computes the same bits. Both sum in
+    float32, in different orders.
 
     Of wide data that are mostly zeros only the columns in use are multiplied: `networks.sparse`. The gradient of a large weight
     goes to the memory of the one before it: `networks.reuse`.

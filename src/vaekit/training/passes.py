@@ -147,6 +147,8 @@ class Passes:
         return kind
 
     def _played(self, program: Program, batch: Batch) -> Outcome:
+        for parameter in self._player.parameters:
+            parameter.grad = None  # so that the new one takes its memory, which is in the cache
         found = program(_inputs(batch))
         count = len(self._roles)
         total, good, values = found[:3]
