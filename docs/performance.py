@@ -158,7 +158,7 @@ def scale(figures: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {told} | {sizes} | {cost} | size^{whole:.2f} | size^{last:.2f} |"
     rows = figures["tables"].get("processes")
     if rows:
-        yield "\nUnder torchrun (gloo), the gradients averaged before each step by the benchmark itself; vaekit has no such mode yet.\n"
+        yield "\nUnder torchrun (gloo), the gradients averaged before each step by the benchmark: vaekit has no such mode yet.\n"
         yield "| processes | batch in all | examples a second | weights at the end |\n|---:|---:|---:|---|"
         for row in rows:
             rate = row["batch"] / statistics.median(row["seconds"])
@@ -235,10 +235,11 @@ def measure(names: Sequence[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
     for name in names:
         command = [sys.executable, str(DOCS.parent / "benchmarks" / f"{name}.py"), *SCRIPTS[name]]
-        subprocess.run([*command, "--json", str(FOLDER / f"{name}.json")], check=True)
+        subprocess.run([*command, "--json", str(FOLDER / f"{name}.json")], check=True)  # noqa: S603 - scripts of this repository
 
 
 def main() -> None:
+    """Measure if asked to, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--measure", nargs="*", choices=tuple(SCRIPTS), help="run these scripts first (without a name: all)"

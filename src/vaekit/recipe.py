@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from vaekit.builder import build, build_model, complete
@@ -80,7 +81,7 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
     history = History(constant=0.0 if kept else model.likelihood.constant)
     session = Session(model, objective, players, stream, generators, history, dataset.fingerprint(), config)
     session.samples = plan.samples
-    session.flops = _flops(session, plan)
+    session.flops, session.products = _flops(session, plan)
     session.threads = thread_count(session.flops)
     _check_terms(session)
     return session
@@ -173,21 +174,52 @@ def _coefficients(session: Session) -> dict[str, float]:
     return {name: float(value) for name, value in objective.coefficients(trace).items()}
 
 
-def _flops(session: Session, plan: Plan) -> float:
-    """Floating point operations of a training step of the model in its final form: forward, and twice as many backward."""
+def _flops(session: Session, plan: Plan) -> tuple[float, float]:
+    """Floating point operations of a training step of the model in its final form: roughly, and those of its products alone.
+
+    The first number decides how many threads a training has, and so its last bits: it stays what it is, a forward as if every
+    example and draw had an encoder and a prior of its own, and twice as many backward. The second is what a step does.
+    """
     advance(session.model, last_end(session.model))
-    with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
-        _tiny_trace(session)
-    return 3.0 * float(counter.get_total_flops()) * session.stream.batch_size * plan.samples
+    alone, size = _flops_of(session, 1, 1), session.stream.batch_size
+    one = alone if plan.samples == 1 else _flops_of(session, 1, plan.samples)
+    two = _flops_of(session, 2, plan.samples)
+    # a prior may ask the encoder as well, and does so once, whatever the batch
+    forward, of_data = (first + (size - 1) * (second - first) for first, second in zip(one, two, strict=True))
+    return 3.0 * alone[0] * size * plan.samples, 3.0 * forward - of_data
 
 
-def _tiny_trace(session: Session) -> Any:
+def _flops_of(session: Session, examples: int, samples: int) -> tuple[int, int]:
+    """Of a forward; and of those layers alone whose input hangs on no parameter, so that there is no gradient of it."""
+    began, of_data = 0, 0
+
+    def enter(module: nn.Module, given: Any) -> None:
+        nonlocal began
+        began = counter.get_total_flops()
+
+    def leave(module: nn.Module, given: Any, _: Any) -> None:
+        nonlocal of_data
+        inputs = [value for value in given if isinstance(value, Tensor)]
+        innermost = next(module.children(), None) is None
+        if innermost and inputs and not any(value.requires_grad for value in inputs):
+            of_data += counter.get_total_flops() - began
+
+    with (
+        FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter,
+        register_module_forward_pre_hook(enter),
+        register_module_forward_hook(leave),
+    ):
+        _tiny_trace(session, examples, samples, graph=True)
+    return counter.get_total_flops(), of_data
+
+
+def _tiny_trace(session: Session, examples: int = 1, samples: int = 1, graph: bool = False) -> Any:
     model: VAE = session.model
     weight = next(model.parameters())
-    with torch.no_grad(), session.generators.untouched():
+    with torch.set_grad_enabled(graph), session.generators.untouched():
         mode = model.training
-        first = session.stream.split.batch(torch.zeros(1, dtype=torch.int64, device=weight.device))
-        trace = model.eval()(first.x.to(weight.dtype), context=first.context)
+        first = session.stream.split.batch(torch.zeros(examples, dtype=torch.int64, device=weight.device))
+        trace = model.eval()(first.x.to(weight.dtype), samples, first.context)
         model.train(mode)
     return trace
 
@@ -238,6 +270,8 @@ def _check(config: Mapping[str, Any], dataset: Dataset, model: VAE) -> None:
             "The VampPrior asks the encoder about inputs of its own, which have no class or condition, and this model is "
             "conditional: write another prior, such as prior=mixture."
         )
+    if model.conditional and dataset.train.conditions is None:
+        _check_labels(dataset)
     if any(kind > 0 for kind in dataset.columns or ()) and model.likelihood.discrete:
         raise ConfigError(
             f"{config['likelihood']['kind']} takes the levels of a category for values of their own, of which any number may be 1: "
@@ -253,6 +287,18 @@ def _check(config: Mapping[str, Any], dataset: Dataset, model: VAE) -> None:
         model.likelihood.check(DataRange(dataset.low, dataset.high, dataset.levels, dataset.remedies, dataset.counts))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _check_labels(dataset: Dataset) -> None:
+    """All of them, once: a recorded step does not look at values."""
+    for part in dataset.splits:
+        if part.labels is not None and part.labels.numel():
+            least, most = (int(end) for end in part.labels.aminmax())
+            if least < 0 or most >= dataset.num_classes:
+                raise ConfigError(
+                    f"The data have classes 0 to {dataset.num_classes - 1}, and labels from {least} to {most}: give labels of "
+                    "those classes, or names for all of them."
+                )
 
 
 def _check_objective(config: Mapping[str, Any], objective: Objective, model: VAE) -> None:

@@ -18,6 +18,11 @@ from safetensors.torch import load_file
 pytest.importorskip("optuna")
 
 from vaekit import api
+from vaekit.sweep import Choices, Definition
+from vaekit.sweep.metric import Metric
+from vaekit.sweep.sampling import Settings
+from vaekit.sweep.store import StorageError, Store, sqlite
+from vaekit.sweep.worker import Plan, Worker
 
 TINY = [
     "hidden_dim=8", "latent_dim=2", "training.batch_size=400", "training.epochs=2", "evaluation.samples=1", "device=cpu",
@@ -157,3 +162,19 @@ def test_a_mistake_is_one_line(number: str, words: str, sweep: Any, tmp_path: Pa
     assert words in said.err
     assert said.err.count("\n") == 1
     assert not list(tmp_path.glob("**/trial-*"))
+
+
+def test_trials_in_hand_are_let_go_where_the_next_cannot_be_taken(tmp_path: Path) -> None:
+    seeds = Choices("seed", ("1", "2", "3"))
+    store = Store(sqlite(tmp_path / "sweep.db"), "a", Definition((seeds,), "random", 1))
+
+    def propose(point: int, *_: Any) -> Settings:
+        if point == 2:
+            raise StorageError("the storage is away")
+        return {"seed": str(point)}
+
+    plan = Plan(tmp_path, 3, propose, Metric("val/elbo"), lambda settings: [], together=3)
+    with pytest.raises(StorageError, match="the storage is away"):
+        Worker(store, plan, Any).work()  # type: ignore[arg-type]  # nothing is shown
+    assert [claim.owner for claim in store.claims.all()] == ["", ""]
+    store.close()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -27,11 +29,28 @@ def test_they_are_those_of_scikit_learn(file: tuple[str, ...], monkeypatch: pyte
     np.testing.assert_array_equal(classes, bunch.target)
 
 
-def test_a_file_of_another_shape_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+OTHERS = {
+    "another width": (np.ones((1797, 5)), "%d"),
+    "one row": (np.ones((1, 65)), "%d"),
+    "fewer rows": (np.ones((1796, 65)), "%d"),
+    "more rows": (np.ones((1798, 65)), "%d"),
+    "floats": (np.ones((1797, 65)), "%.18e"),
+    "too large": (np.full((1797, 65), 300), "%d"),
+    "words": (np.full((1797, 65), "one"), "%s"),
+}
+
+
+@pytest.mark.parametrize(("table", "form"), OTHERS.values(), ids=OTHERS.keys())
+def test_a_file_of_another_form_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: npt.NDArray[Any], form: str
+) -> None:
     other = tmp_path / "digits.csv"
-    np.savetxt(other, np.ones((3, 5)), delimiter=",", fmt="%d")
+    np.savetxt(other, table, delimiter=",", fmt=form)
     monkeypatch.setattr(home, "_FILE", (str(other),))  # an absolute path replaces what it is joined to
-    assert len(digits()[0]) == 1797
+    images, classes = digits()
+    bunch = load_digits()
+    np.testing.assert_array_equal(images, bunch.images)
+    np.testing.assert_array_equal(classes, bunch.target)
 
 
 def test_the_library_is_not_loaded() -> None:

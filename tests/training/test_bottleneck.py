@@ -11,10 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from vaekit.compose import compose
+from vaekit.networks.linear import UNCOUNTED, Linear
+from vaekit.recipe import make_session, open_data, resolved
 from vaekit.training import bottleneck
 from vaekit.training.bottleneck import Facts, advice, line, percentages, shares
-from vaekit.training.clock import PARTS
+from vaekit.training.clock import PARTS, Clock
+from vaekit.training.device import SMALL_STEP
+from vaekit.training.session import Session
 
 EVEN = dict.fromkeys(PARTS, 1.0)
 
@@ -89,8 +96,6 @@ def test_advice_follows_from_the_shares(parts: dict[str, float], facts: Facts, b
 
 
 def test_the_remedies_name_settings_that_there_are() -> None:
-    from vaekit.compose import compose
-
     node: Any = compose(["data=array", "data.path=x.npy"])
     named = {
         key for parts, facts, *_ in ADVICE.values() for key in re.findall(r"\b[a-z]+\.[a-z_]+", advice(parts, facts))
@@ -128,8 +133,6 @@ def test_a_resumed_training_says_that_it_speaks_of_its_own_steps(
 
 def test_the_clock_changes_no_number(train: Callable[..., Path], results: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with_clock = results(train("with"))
-    from vaekit.training.clock import Clock
-
     monkeypatch.setattr(Clock, "lap", lambda self, part: None)
     monkeypatch.setattr(Clock, "step", lambda self: None)
     assert results(train("without")) == with_clock
@@ -144,20 +147,96 @@ def test_what_a_training_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None
         def seconds(self) -> dict[str, float]:
             return {**dict.fromkeys(PARTS, 0.0), "forward": 1.0, "backward": 3.0, "evaluation": 2.0}
 
-    monkeypatch.setattr(bottleneck, "_products_per_second", lambda: 1e9)
+    asked: list[int] = []
+
+    def speed() -> float:
+        asked.append(torch.get_num_threads())
+        return 1e9
+
+    monkeypatch.setattr(bottleneck, "_products_per_second", speed)
     split = SimpleNamespace(stored=torch.zeros(1))
     session: Any = SimpleNamespace(
-        generators=SimpleNamespace(device=torch.device("cpu")), flops=1e8, stream=SimpleNamespace(split=split)
-    )
+        generators=SimpleNamespace(device=torch.device("cpu")), flops=2e8, products=1e8, threads=2,
+        stream=SimpleNamespace(split=split),
+    )  # fmt: skip
     clock: Any = Seconds()
     # ten steps of 1e8 operations at 1e9 a second take one of the four seconds
     assert bottleneck.facts_of(clock, session, 0.5) == Facts(step=0.4, products=0.25, validation=0.25)
-    session.flops = 1e10
+    assert asked == [2]  # the threads that the training had
+    assert torch.get_num_threads() == 1
+    session.products = 1e10
     assert bottleneck.facts_of(clock, session).products == 1.0
-    session.flops = 0.0
+    session.products = 0.0
     assert bottleneck.facts_of(clock, session).products is None
+
+
+def test_cores_are_idle_that_the_threads_of_large_steps_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(bottleneck, "_cores", lambda: 8)
+    session: Any = SimpleNamespace(
+        generators=SimpleNamespace(device=torch.device("cpu")), flops=SMALL_STEP, products=0.0, threads=3,
+        stream=SimpleNamespace(split=SimpleNamespace(stored=torch.zeros(1))),
+    )  # fmt: skip
+    assert bottleneck.facts_of(Clock(), session).idle_cores == 5
+    session.flops = 0.9 * SMALL_STEP
+    assert bottleneck.facts_of(Clock(), session).idle_cores == 0
 
 
 def test_the_speed_of_products_is_measured() -> None:
     # a processor of this century multiplies more than 10 million numbers a second
     assert 1e7 < bottleneck._products_per_second(64, 2) < 1e15
+
+
+def test_the_speed_is_that_of_the_products_of_the_layer_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter(range(100))
+    monkeypatch.setattr(bottleneck.time, "perf_counter", lambda: float(next(moments)))
+    made: list[Layer] = []
+
+    class Layer(Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            made.append(self)
+            return super().forward(x)
+
+    monkeypatch.setattr(bottleneck, "Linear", Layer)
+    before = torch.get_rng_state()
+    with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter, torch.no_grad():
+        speed = bottleneck._products_per_second(64, 2)
+    # by this clock each of the two times took a second
+    assert len(made) == 2
+    assert speed == counter.get_total_flops() / 2 == 6 * 64**3
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def prepared(*overrides: str) -> Session:
+    composed = compose(["hidden_dim=8", "latent_dim=2", "training.batch_size=100", "device=cpu", "seed=1", *overrides])
+    dataset = open_data(composed["data"])
+    return make_session(resolved(composed, dataset), dataset, torch.device("cpu"))
+
+
+# multiplications of a forward of the small model, of one example: 64-8-8-4, and 2-8-8-64
+ENCODER, OF_DATA, DECODER = 64 * 8 + 8 * 8 + 8 * 4, 64 * 8, 2 * 8 + 8 * 8 + 8 * 64
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+def test_the_products_of_a_step_are_those_that_it_does(samples: int) -> None:
+    session = prepared("model=mlp", f"training.samples={samples}")
+    batch = session.stream(0)
+    session.model.train()
+    with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
+        session.objective(session.model(batch.x, samples, batch.context)).total.backward()
+    assert len(batch.x) == session.stream.batch_size
+    assert session.products == counter.get_total_flops()
+    encoder = 2 * 100 * (3 * ENCODER - OF_DATA)
+    assert session.products == encoder + 2 * 100 * samples * 3 * DECODER
+    # what decides the number of threads stays as it was
+    assert session.flops == 6 * 100 * samples * (ENCODER + DECODER)
+
+
+@pytest.mark.parametrize("model", ["cvae", "rae", "vampprior", "two_layers", "cnn"])
+def test_so_they_are_of_other_models(model: str) -> None:
+    session = prepared(f"model={model}", "training.batch_size=50")
+    batch = session.stream(0)
+    with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
+        session.objective(session.model.train()(batch.x, 1, batch.context)).total.backward()
+    assert session.products == counter.get_total_flops()

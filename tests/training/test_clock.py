@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from vaekit.training.clock import PARTS, Clock, Lag, clock_for
+from vaekit.training.history import History, Row
+from vaekit.training.loop import Progress, _tell
 
 
 class Hands:
@@ -180,4 +183,25 @@ def test_the_lag_looks_a_step_after_each_mark() -> None:
 
 def test_only_a_gpu_has_a_lag() -> None:
     assert clock_for(torch.device("cpu")).lag is None
+    assert clock_for(torch.device("mps")).lag is None
     assert clock_for(torch.device("cuda")).lag is not None
+
+
+def test_numbers_are_waited_for_on_any_device_but_the_host() -> None:
+    assert [clock_for(torch.device(device)).waits for device in ("cpu", "mps", "cuda")] == [False, True, True]
+    assert not Clock().waits
+
+
+@pytest.mark.parametrize(("device", "part"), [("cpu", "rest"), ("mps", "waiting")])
+def test_the_numbers_of_an_epoch_are_waited_for_where_they_come_from_another_device(device: str, part: str) -> None:
+    hands = Hands()
+    clock = Clock(None, lambda: hands.wall, lambda: hands.processor, clock_for(torch.device(device)).waits)
+
+    class Slow(History):
+        def close(self, *_: Any) -> Row:
+            hands.work(3.0)
+            return {}
+
+    guard: Any = SimpleNamespace(look=lambda: hands.work(1.0), last=None)
+    _tell([], Progress(2, 4, 2, Slow(), guard=guard, clock=clock))
+    assert gone(clock.seconds()) == {part: 4.0}

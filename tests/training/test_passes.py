@@ -16,10 +16,11 @@ from vaekit.compose import compose
 from vaekit.data.batch import Dataset, Split
 from vaekit.data.stream import Stream
 from vaekit.data.transforms import Scale
+from vaekit.errors import ConfigError
 from vaekit.objectives import KL
 from vaekit.recipe import make_session, resolved
 from vaekit.schedules import Annealed, Linear
-from vaekit.training import fit, passes
+from vaekit.training import Callback, fit, passes, sole_player
 from vaekit.training.guard import Guard
 from vaekit.training.program import Program, State
 
@@ -259,3 +260,144 @@ def test_running_averages_move_with_every_call() -> None:
     torch.testing.assert_close(mean, other.running_mean)
     torch.testing.assert_close(var, other.running_var)
     assert int(count) == 3
+
+
+class Summed(nn.Module):
+    """Two layers side by side, whose biases have one and the same gradient."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) + self.other(x)
+
+
+def altered(monkeypatch: pytest.MonkeyPatch, change: Any, *overrides: str, callbacks: Any = (), steps: int = 26) -> Any:
+    """Trained by hand and recorded with a model that `change` has altered; gives both and the passes of the second."""
+    found = []
+    for worthwhile in (10**9, 3):
+        monkeypatch.setattr(passes, "_WORTHWHILE", worthwhile)
+        data = dataset()
+        session = make_session(resolved(compose([*overrides, *SMALL]), data), data, torch.device("cpu"))
+        change(session.model)
+        session.players = [
+            sole_player(
+                nn.ModuleList([session.model, session.objective]),
+                lambda p: torch.optim.SGD(p, lr=1e-2),
+                gradient_clip=0.1,
+            )
+        ]
+        made: list[passes.Passes] = []
+        begin = passes.Passes.__init__
+
+        def noted(self: passes.Passes, *given: Any, begin: Any = begin, made: Any = made) -> None:
+            begin(self, *given)
+            made.append(self)
+
+        with monkeypatch.context() as patched, session.generators.borrowed():
+            patched.setattr(passes.Passes, "__init__", noted)
+            fit(
+                session.model, session.objective, session.players, session.stream, steps=steps, steps_per_epoch=6,
+                samples=session.samples, history=session.history, callbacks=[make(session) for make in callbacks],
+            )  # fmt: skip
+        found.append((session, made[0]))
+    (by_hand, _), (ours, recorded) = found
+    return by_hand, ours, recorded
+
+
+def assert_same_weights(one: Any, other: Any) -> None:
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name]), name
+
+
+def test_two_parameters_with_one_gradient_are_clipped_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(model: Any) -> None:
+        torch.manual_seed(0)
+        last = model.decoder.layers[-1]
+        model.decoder.layers[-1] = Summed(last.in_features, last.out_features)
+
+    by_hand, ours, recorded = altered(monkeypatch, change, "likelihood=normal")
+    assert any(kind.program for kind in recorded._kinds.values()), recorded.refusal
+    assert_same_weights(by_hand, ours)
+
+
+def test_a_module_that_no_longer_trains_makes_a_step_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Freeze(Callback):
+        def __init__(self, session: Any) -> None:
+            self.session = session
+
+        def step(self, progress: Any) -> None:
+            if progress.step == 12:
+                self.session.model.eval()
+
+    by_hand, ours, recorded = altered(
+        monkeypatch, lambda model: None, "network.encoder.dropout=0.3", callbacks=[Freeze]
+    )
+    assert sum(kind.program is not None for kind in recorded._kinds.values()) >= 2
+    assert_same_weights(by_hand, ours)
+
+
+@pytest.mark.parametrize("what", ["hook", "keeps", "writes"])
+def test_modules_that_do_more_than_compute_are_left_to_their_own_python(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    class Odd(nn.Module):
+        last: Tensor | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if what == "keeps":
+                self.last = x.detach()
+            return x
+
+    def change(model: Any) -> None:
+        model.encoder.layers.insert(0, odd := Odd())
+        if what == "hook":
+            odd.register_forward_hook(lambda module, given, out: seen.append(out.detach()))
+        if what == "writes":
+            first = model.encoder.layers[1]
+            odd.forward = lambda x: (first.weight.data.clamp_(-0.02, 0.02), x)[1]  # type: ignore[method-assign]
+            first.weight.register_hook(lambda gradient: gradient)
+
+    by_hand, ours, recorded = altered(monkeypatch, change)
+    if what != "writes":  # what writes to `.data` leaves no trace, and is recorded with the rest
+        assert not any(kind.program for kind in recorded._kinds.values())
+        assert recorded.refusal
+    assert_same_weights(by_hand, ours)
+    assert all(type(value) is Tensor for value in seen)
+    assert type(getattr(ours.model.encoder.layers[0], "last", None)) in (Tensor, type(None))
+
+
+def test_a_program_gives_each_result_memory_of_its_own() -> None:
+    def function(parameters: list[Tensor], buffers: list[Tensor], inputs: list[Tensor]) -> list[Any]:
+        (x,), (scale,) = inputs, buffers
+        return [x.sum(0), x.sum(0), x.t(), scale * 2.0, x.exp(), x.exp()[0]]
+
+    x = torch.randn(3, 4)
+    program = Program(function, State([], [torch.ones(2)]), [x])
+    first = [value.clone() for value in program([x])]
+    for _ in range(2):
+        found = program([x])
+        assert len({value.untyped_storage().data_ptr() for value in (*found, x)}) == len(found) + 1
+        for value, expected in zip(found, first, strict=True):
+            assert torch.equal(value, expected)
+            value.zero_()  # whoever receives it may write to it
+
+
+def test_a_program_without_buffers() -> None:
+    weight = nn.Parameter(torch.ones(2, 3))
+    program = Program(lambda p, b, i: [i[0] @ p[0].t()], State([weight], []), [torch.ones(4, 3)])
+    assert torch.equal(program([torch.ones(4, 3)])[0], torch.full((4, 2), 3.0))
+
+
+def test_labels_of_no_class_are_refused_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recorded step does not look at them."""
+    whole = dataset()
+    labels = whole.train.labels
+    assert labels is not None
+    part = replace(whole.train, labels=torch.where(labels == 2, 3, labels))
+    data = replace(whole, train=part)
+    with pytest.raises(ConfigError, match="classes 0 to 2, and labels from 0 to 3"):
+        make_session(resolved(compose(["model=cvae", *SMALL]), data), data, torch.device("cpu"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,9 +17,11 @@ from vaekit.data import Dataset
 from vaekit.errors import TrainingError
 from vaekit.recipe import make_session, open_data, resolved
 from vaekit.training import together
+from vaekit.training.callbacks import Interrupted
+from vaekit.training.clock import Clock, Lag
 from vaekit.training.loop import Callback
 from vaekit.training.session import Session
-from vaekit.training.several import is_number, likeness
+from vaekit.training.several import Training, is_number, likeness, several
 from vaekit.training.stacked_step import Step
 from vaekit.training.stacking import CannotStack
 from vaekit.training.together import Fit, Together, fit_together
@@ -277,3 +281,207 @@ def test_the_draws_of_a_model_are_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(together, "Step", OneForAll)
     with pytest.raises(CannotStack, match="is not the step of each of them"):
         group.train()
+
+
+class Drawing(Callback):
+    """Draws where a training tells of itself."""
+
+    def start(self, progress: Any) -> None:
+        torch.rand(3)
+
+    def epoch(self, progress: Any, row: Any) -> None:
+        torch.rand(5)
+
+    def end(self, progress: Any) -> None:
+        torch.rand(2)
+
+
+class DrawingEachStep(Drawing):
+    def step(self, progress: Any) -> None:
+        torch.rand(4)
+
+
+@pytest.mark.parametrize("kind", [Drawing, DrawingEachStep])
+def test_who_watches_draws_from_the_training(kind: type[Callback]) -> None:
+    sessions = [session_of(*each) for each in SETTINGS[:2]]
+    users = torch.get_rng_state()
+    assert fit_together([Fit(session, STEPS, [kind()]) for session in sessions]) == [None] * 2
+    assert torch.equal(torch.get_rng_state(), users)
+    for each, session in zip(SETTINGS, sessions, strict=False):
+        alone = session_of(*each)
+        Fit(alone, STEPS, [kind()]).alone()
+        check_same(alone, session)
+
+
+class Seen(Callback):
+    """Keeps the states that a checkpoint would have, behind one that draws."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.states = session, list[Tensor]()
+
+    def step(self, progress: Any) -> None:
+        self.states.append(self.session.generators.current()["cpu"].clone())
+
+
+def test_a_checkpoint_has_the_draws_of_those_before_it() -> None:
+    sessions = [session_of(*each) for each in SETTINGS[:2]]
+    seen = [Seen(session) for session in sessions]
+    fit_together([Fit(s, STEPS, [DrawingEachStep(), one]) for s, one in zip(sessions, seen, strict=True)])
+    alone = session_of(*SETTINGS[0])
+    wanted = Seen(alone)
+    Fit(alone, STEPS, [DrawingEachStep(), wanted]).alone()
+    assert len(wanted.states) == STEPS
+    assert all(torch.equal(a, b) for a, b in zip(wanted.states, seen[0].states, strict=True))
+
+
+def test_decay_where_torch_has_no_setting_that_says_which() -> None:
+    """Before torch 2.7 AdamW is told by its class alone."""
+    each = ("optimizer=adamw", "optimizer.weight_decay=0.5")
+    sessions = [session_of(*each, f"seed={seed}") for seed in (1, 2)]
+    for session in sessions:
+        session.players[0].optimizer.param_groups[0].pop("decoupled_weight_decay", None)
+    assert fit_together([Fit(session, STEPS) for session in sessions]) == [None] * 2
+    check_same(trained_alone(*each, "seed=1"), sessions[0])
+
+
+def test_what_fails_while_the_step_is_prepared_leaves_each_to_be_trained_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(Step):
+        def _agrees(self, row: int, *more: Any) -> bool:
+            super()._agrees(row, *more)  # whose draws are put back
+            raise torch.OutOfMemoryError("no memory  left")
+
+    monkeypatch.setattr(together, "Step", Full)
+    sessions = [session_of(*each) for each in SETTINGS[:2]]
+    with pytest.raises(CannotStack, match=r"their step cannot be prepared \(OutOfMemoryError: no memory left\)"):
+        fit_together([Fit(session, STEPS) for session in sessions])
+    for each, session in zip(SETTINGS, sessions, strict=False):
+        Fit(session, STEPS).alone()
+        check_same(trained_alone(*each), session, 1e-12)
+
+
+class Ended(Callback):
+    ended = 0
+
+    def end(self, progress: Any) -> None:
+        self.ended += 1
+
+
+def failing_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(together.Update):
+        calls = 0
+
+        def __call__(self, *arguments: Any) -> None:
+            self.calls += 1
+            if self.calls == 3:
+                raise torch.OutOfMemoryError("no memory left")
+            super().__call__(*arguments)
+
+    monkeypatch.setattr(together, "Update", Full)
+
+
+def test_what_fails_in_a_step_of_all_ends_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_update(monkeypatch)
+    sessions = [session_of(*each) for each in SETTINGS[:2]]
+    watching = [Ended(), Ended()]
+    errors = fit_together([Fit(s, STEPS, [one]) for s, one in zip(sessions, watching, strict=True)])
+    assert [str(error) for error in errors] == ["no memory left"] * 2
+    assert [one.ended for one in watching] == [1, 1]
+
+
+class Trial:
+    """A training that says how it was begun and left."""
+
+    def __init__(self, *settings: str, fails: BaseException | None = None) -> None:
+        self.settings, self.fails = settings, fails
+        self.begun, self.left = False, "not"
+
+    def steps(self) -> Training[str]:
+        self.begun = True
+        if self.fails is not None:
+            raise self.fails
+        try:
+            yield Fit(session_of(*self.settings), STEPS)
+        except BaseException as error:
+            self.left = type(error).__name__
+            raise
+        self.left = "trained"
+        return self.left
+
+
+def ended(*trials: Trial) -> tuple[dict[int, Any], list[str]]:
+    """What came of them, and what was said."""
+    lines: list[str] = []
+    found: Iterator[tuple[int, Any]] = several([trial.steps() for trial in trials], lines.append)
+    return dict(found), lines
+
+
+def test_trainings_of_a_group_that_fails_are_told_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_update(monkeypatch)
+    trials = Trial("seed=1"), Trial("latent_dim=3"), Trial("seed=2")
+    outcomes, _ = ended(*trials)
+    assert [trial.left for trial in trials] == ["OutOfMemoryError", "trained", "OutOfMemoryError"]
+    assert outcomes[1] == "trained"
+    assert isinstance(outcomes[0], torch.OutOfMemoryError)
+    assert isinstance(outcomes[2], torch.OutOfMemoryError)
+
+
+def test_a_signal_while_trainings_are_prepared_stops_them_all() -> None:
+    trials = Trial("seed=1"), Trial("latent_dim=3"), Trial(fails=KeyboardInterrupt(15)), Trial("seed=2")
+    outcomes, lines = ended(*trials)
+    assert outcomes.keys() == {0, 1, 2}
+    assert all(isinstance(outcome, KeyboardInterrupt) for outcome in outcomes.values())
+    assert [trial.left for trial in trials] == ["KeyboardInterrupt", "KeyboardInterrupt", "not", "not"]
+    assert not trials[3].begun
+    assert lines == []
+
+
+@pytest.mark.parametrize("then", ["", "it cannot be"])
+def test_a_signal_while_the_step_is_prepared_stops_before_anything_moves(
+    then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Struck(Step):
+        def prove(self, index: Tensor) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            if then:
+                raise CannotStack(then)
+            super().prove(index)
+
+    monkeypatch.setattr(together, "Step", Struck)
+    before = signal.getsignal(signal.SIGTERM)
+    trials = Trial("seed=1"), Trial("seed=2")
+    outcomes, lines = ended(*trials)
+    assert [trial.left for trial in trials] == ["Interrupted", "Interrupted"]
+    assert all(isinstance(one, Interrupted) and one.signal == signal.SIGTERM for one in outcomes.values())
+    assert lines == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Mark:
+    """An event that a device passes late."""
+
+    def record(self) -> None:
+        """Put it."""
+
+    def query(self) -> bool:
+        return False
+
+
+def test_the_time_of_a_group_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is waited for the verdicts counts as such, and each training knows how often the device was behind."""
+    laps: list[str] = []
+
+    class Laps(Clock):
+        def lap(self, part: str) -> None:
+            laps.append(part)
+            super().lap(part)
+
+    monkeypatch.setattr(together, "clock_for", lambda device: Laps(Lag(Mark, every=1), waits=True))
+    jobs = [Fit(session_of(*each), STEPS, clock=Clock(Lag(Mark))) for each in SETTINGS[:2]]
+    assert fit_together(jobs) == [None, None]
+    where = [place for place, part in enumerate(laps) if part == "optimizer"]
+    assert len(where) == STEPS
+    assert all(laps[place - 2 : place] == ["forward", "waiting"] for place in where)
+    for job in jobs:
+        assert job.clock.steps == STEPS
+        assert job.clock.lag is not None
+        assert (job.clock.lag.looks, job.clock.lag.behind) == (3, 3)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,10 +57,11 @@ def _table() -> npt.NDArray[np.uint8]:
     library = find_spec("sklearn")  # finds it and does not load it
     file = Path(library.origin or "").parent.joinpath(*_FILE) if library else Path()
     if file.is_file():
-        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-        if table.shape[1] == _WIDTH:
-            return table
-    # another release may keep it elsewhere, and then only the library knows where
+        with suppress(ValueError):  # numbers of another kind
+            table = np.loadtxt(file, delimiter=",", dtype=np.uint8, ndmin=2)
+            if table.shape == (_EXAMPLES, _WIDTH):
+                return table
+    # another release may keep it elsewhere or otherwise, and then only the library knows where and how
     from sklearn.datasets import load_digits
 
     values, classes = load_digits(return_X_y=True)

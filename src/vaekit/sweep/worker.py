@@ -9,7 +9,7 @@ import platform
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -127,16 +127,25 @@ class Worker:
     def _claimed(self, open_trials: Sequence[Claim]) -> list[Claim]:
         """As many trials as are trained together; of a grid, those of the shape of the first, wherever in it they are."""
         claims: list[Claim] = []
-        while len(claims) < self.plan.together:
-            like = self._shape(json.loads(claims[0].settings)) if claims else None
-            claim = self._left_behind(open_trials) or self._fresh(like) or self._retried()
-            if claim is None:
-                break
-            claims.append(claim)
-            open_trials = [
-                other for other in open_trials if (other.point, other.attempt) != (claim.point, claim.attempt)
-            ]
+        try:
+            while len(claims) < self.plan.together:
+                like = self._shape(json.loads(claims[0].settings)) if claims else None
+                claim = self._left_behind(open_trials) or self._fresh(like) or self._retried()
+                if claim is None:
+                    break
+                claims.append(claim)
+                open_trials = [
+                    other for other in open_trials if (other.point, other.attempt) != (claim.point, claim.attempt)
+                ]
+        except BaseException:  # the storage, a signal: those that we have are for others to take
+            self._let_go(claims)
+            raise
         return claims
+
+    def _let_go(self, claims: Iterable[Claim]) -> None:
+        for claim in claims:
+            with suppress(StorageError):
+                self.store.patiently(partial(self.store.claims.let_go, claim), 0.0)
 
     def _shape(self, settings: Settings) -> list[str] | None:
         """What of some settings is more than a number of the training; None if that does not matter."""
@@ -211,10 +220,7 @@ class Worker:
             if stop is not None:
                 raise stop
         finally:
-            for claim in claims:
-                if claim not in told:
-                    with suppress(StorageError):
-                        self.store.patiently(partial(self.store.claims.let_go, claim), 0.0)
+            self._let_go(claim for claim in claims if claim not in told)
             _give_back_memory()
 
     def _begun(self, claim: Claim, pulses: ExitStack) -> _Trial | None:

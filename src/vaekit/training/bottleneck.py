@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from vaekit.data.backed import Backed
+from vaekit.networks.linear import Linear
 from vaekit.training.clock import Clock
-from vaekit.training.device import SMALL_STEP
+from vaekit.training.device import SMALL_STEP, threads
 from vaekit.training.progress import duration
 from vaekit.training.session import Session
 
@@ -53,14 +54,17 @@ def facts_of(clock: Clock, session: Session, validated: float = 0.0) -> Facts:
     """
     seconds, host = clock.seconds(), session.generators.device.type == "cpu"
     network = seconds["forward"] + seconds["backward"]
-    needed = clock.steps * session.flops / _products_per_second() if host and session.flops and network > 0 else None
+    needed = None
+    if host and session.products and network > 0:
+        with threads(session.threads):
+            needed = clock.steps * session.products / _products_per_second()
     large = session.flops >= SMALL_STEP
     return Facts(
         host=host,
         step=network / max(clock.steps, 1),
         products=None if needed is None else min(needed / network, 1.0),
         behind=None if clock.lag is None else clock.lag.share,
-        idle_cores=max(0, _cores() - torch.get_num_threads()) if host and large else 0,
+        idle_cores=max(0, _cores() - session.threads) if host and large else 0,
         backed=isinstance(session.stream.split.stored, Backed),
         validation=validated / seconds["evaluation"] if seconds["evaluation"] > 0 else 0.0,
     )
@@ -162,11 +166,19 @@ def _cores() -> int:
 
 
 def _products_per_second(side: int = 512, times: int = 5) -> float:
-    """Floating point operations of a matrix product per second, float32, on the threads in force: the best of a few."""
-    a, b = torch.ones(side, side), torch.ones(side, side)
+    """Floating point operations of the three products of a linear layer per second, float32, on the threads in force.
+
+    They are those of the layer itself, which chooses a library for each: its output, and the gradients of its input and its weight.
+    The best of a few times is given.
+    """
+    with torch.random.fork_rng(devices=[]):  # who only asks for the speed draws no numbers of anybody's
+        layer = Linear(side, side, bias=False)
+    x = torch.ones(side, side, requires_grad=True)
     best = float("inf")
-    for _ in range(times):
-        began = time.perf_counter()
-        torch.mm(a, b)
-        best = min(best, time.perf_counter() - began)
-    return 2.0 * side**3 / max(best, 1e-9)
+    with torch.enable_grad():
+        for _ in range(times):
+            began = time.perf_counter()
+            out = layer(x)
+            out.backward(out.detach())
+            best = min(best, time.perf_counter() - began)
+    return 6.0 * side**3 / max(best, 1e-9)

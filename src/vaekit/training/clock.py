@@ -31,6 +31,7 @@ class Clock:
         lag: Of the device, if it is not the host.
         wall: Seconds by the clock.
         processor: Seconds of processor time of this process.
+        waits: Whether the host must wait for a number that it reads, because the device is another.
 
     Attributes:
         steps: Training steps done.
@@ -41,8 +42,9 @@ class Clock:
         lag: Lag | None = None,
         wall: Callable[[], float] = time.perf_counter,
         processor: Callable[[], float] = time.process_time,
+        waits: bool = False,
     ) -> None:
-        self.lag, self.steps = lag, 0
+        self.lag, self.waits, self.steps = lag, waits, 0
         self._wall, self._processor = wall, processor
         self._settled = dict.fromkeys(PARTS, 0.0)
         self._open = dict.fromkeys(PARTS, 0.0)  # of the present interval
@@ -141,4 +143,4 @@ class Lag:
 
 def clock_for(device: torch.device) -> Clock:
     """The clock of a training on `device`."""
-    return Clock(Lag() if device.type == "cuda" else None)
+    return Clock(Lag() if device.type == "cuda" else None, waits=device.type != "cpu")

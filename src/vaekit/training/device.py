@@ -73,11 +73,12 @@ class Generators:
         """Within this context all of torch's random draws come from the run's state, and move it on."""
         with self._restored():
             self._set(self.current() if self._apart else self._own)
+            apart, self._apart = self._apart, {}  # who draws now draws from torch's, and these are behind
             try:
                 yield
             finally:
-                self._own = self._present()
-                for name, generator in self._apart.items():
+                self._own, self._apart = self._present(), apart
+                for name, generator in apart.items():
                     generator.set_state(self._own[name])
 
     @contextmanager

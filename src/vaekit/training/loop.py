@@ -32,6 +32,7 @@ class Progress:
         loss: Of the last batch, on the device.
         guard: Which steps had to be left out.
         clock: Where the time goes.
+        refusal: Why a step could not be recorded, if one could not.
     """
 
     step: int
@@ -41,6 +42,7 @@ class Progress:
     loss: Loss | None = None
     guard: Guard | None = None
     clock: Clock = field(default_factory=Clock)
+    refusal: str = ""
 
     @property
     def epoch(self) -> int:
@@ -132,7 +134,7 @@ def fit(
             clock.lap("data")
             active = [player for player in players if player.active(step)]
             progress.loss, values, good = _move(passes, active, batch, guard, step, clock)
-            progress.step = step + 1
+            progress.step, progress.refusal = step + 1, passes.refusal
             history.observe(values, len(batch.x), good)
             clock.step()
             _tell(callbacks, progress)
@@ -164,7 +166,7 @@ def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:
         assert progress.guard is not None
         progress.guard.look()
         row = progress.history.close(progress.epoch, progress.step, progress.guard.last or "")
-        progress.clock.lap("rest" if progress.clock.lag is None else "waiting")  # the numbers come from the device
+        progress.clock.lap("waiting" if progress.clock.waits else "rest")  # the numbers come from the device
         for callback in callbacks:
             callback.epoch(progress, row)
             progress.clock.lap(callback.part)

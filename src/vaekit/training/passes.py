@@ -60,10 +60,11 @@ class Passes:
 
     After some steps of one kind the pass is recorded as a `Program`. The program's first step is made both ways: only if loss,
     gradients, buffers and random generators agree to the last bit is it used from then on. So a training, stopped and resumed
-    anywhere, does not depend on when or whether that was.
+    anywhere, does not depend on when or whether that was, as long as what its modules do is a function of what is in the kind:
+    the shapes of the batch, the schedules that decide which layers take part, and of each module whether it trains.
 
-    A pass is of another kind when the shapes of its batch differ, or a schedule that decides which layers take part has moved.
-    Passes of several players, and of layers so large that their gradients have memory of their own, are never recorded.
+    Passes of several players, of modules with hooks, and of layers so large that their gradients have memory of their own, are
+    never recorded; nor are passes that write to parameters, or keep tensors of theirs in a module.
 
     Arguments:
         model: In training mode.
@@ -95,7 +96,7 @@ class Passes:
         self._whole = _Whole(model, objective, samples)
         self._parameters = dict(self._whole.named_parameters())
         self._buffers = dict(self._whole.named_buffers())
-        self._annealed = annealed_values(self._whole)
+        self._annealed, self._modules = annealed_values(self._whole), list(self._whole.modules())
         names = {id(parameter): name for name, parameter in self._parameters.items()}
         self._recordable = (
             len(players) == 1
@@ -137,13 +138,18 @@ class Passes:
 
     def _kind(self, batch: Batch) -> _Kind:
         context = batch.context
-        decisions = tuple(value.number for value in self._annealed if value.decides)
-        key = (batch.x.shape, batch.x.dtype, None if context is None else (context.shape, context.dtype), decisions)
-        kind = self._kinds.get(key)
-        if kind is None:
-            if len(self._kinds) >= _MOST:
-                self._kinds.pop(next(iter(self._kinds)))
-            kind = self._kinds[key] = _Kind()
+        key = (
+            batch.x.shape,
+            batch.x.dtype,
+            None if context is None else (context.shape, context.dtype),
+            tuple(value.number for value in self._annealed if value.decides),
+            tuple(module.training for module in self._modules),
+            torch.is_autocast_enabled(batch.x.device.type),
+        )
+        kind = self._kinds.pop(key, None) or _Kind()
+        self._kinds[key] = kind  # the last used are kept
+        if len(self._kinds) > _MOST:
+            self._kinds.pop(next(iter(self._kinds)))
         return kind
 
     def _played(self, program: Program, batch: Batch) -> Outcome:
@@ -178,15 +184,18 @@ class Passes:
     def _recorded(self, kind: _Kind, batch: Batch) -> Outcome:
         """A step by hand, and the program that does the same, if there is one."""
         device = batch.x.device
-        before = generator_states(device), _copies(self._buffers)
+        before, versions = (generator_states(device), _copies(self._buffers)), self._versions()
         outcome = self._by_hand(batch, [self._player])
         if not bool(outcome.good):
+            return outcome
+        if versions != self._versions() or any(map(_hooked, self._modules)):
+            kind.refused, self.refusal = True, "a module has hooks, or writes to its parameters"
             return outcome
         after = generator_states(device), _copies(self._buffers)
         gradients = [parameter.grad for parameter in self._player.parameters]
         expected = [*_numbers(outcome), *gradients, *after[1]]
         try:
-            with _unchecked():
+            with unchecked(), _unmarked(self._modules):
                 program = Program(self._pass, self._state(), _inputs(batch))
             self._put_back(before, device)
             played = self._played(program, batch)
@@ -197,12 +206,15 @@ class Passes:
             self.refusal = "" if same else "the recorded step differs in the last bit"
             kind.program = program if same else None
         except Exception as error:  # whatever torch cannot trace; the step by hand is there
-            self.refusal = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            self.refusal = said(error)
         kind.refused = kind.program is None
         self._put_back(after, device)
         for parameter, gradient in zip(self._player.parameters, gradients, strict=True):
             parameter.grad = gradient
         return outcome
+
+    def _versions(self) -> list[int]:
+        return [parameter._version for parameter in self._parameters.values()]
 
     def _state(self) -> State:
         return State(list(self._parameters.values()), list(self._buffers.values()))
@@ -215,7 +227,10 @@ class Passes:
 
     def _pass(self, parameters: list[Tensor], buffers: list[Tensor], inputs: list[Tensor]) -> list[Any]:
         """What is recorded: loss, verdict, what is added up, terms, their coefficients, and gradients."""
-        leaves = dict(zip(self._parameters, (value.detach().requires_grad_() for value in parameters), strict=True))
+        leaves = {
+            name: value.detach().requires_grad_(own.requires_grad)
+            for (name, own), value in zip(self._parameters.items(), parameters, strict=True)
+        }
         with _replaced(
             self._whole, [*self._parameters.values(), *self._buffers.values()], [*leaves.values(), *buffers]
         ):
@@ -260,7 +275,7 @@ def _replaced(root: nn.Module, present: Sequence[Tensor], others: Sequence[Tenso
 
 
 @contextmanager
-def _unchecked() -> Iterator[None]:
+def unchecked() -> Iterator[None]:
     """Within this context distributions do not look at their arguments, which a recording cannot: the steps before it did."""
     checks = Distribution._validate_args
     Distribution.set_default_validate_args(value=False)
@@ -272,9 +287,14 @@ def _unchecked() -> Iterator[None]:
 
 def _like(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
     """A gradient that lies in memory as its parameter does: autograd sees to it, and fused optimizers rely on it."""
-    if gradient is None or gradient.stride() == parameter.stride():
+    if gradient is None or _layout(gradient) == _layout(parameter):
         return gradient
     return torch.empty_like(parameter).copy_(gradient).detach()
+
+
+def _layout(value: Tensor) -> list[int]:
+    """How far apart neighbours lie; along a dimension of one there are none."""
+    return [stride for stride, length in zip(value.stride(), value.shape, strict=True) if length != 1]
 
 
 def _numbers(outcome: Outcome) -> list[Tensor]:
@@ -291,6 +311,44 @@ def _copies(buffers: dict[str, Tensor]) -> list[Tensor]:
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two tensors have the same values, lying alike in memory."""
     if one is None or other is None:
         return one is other
-    return torch.equal(one, other)
+    return _layout(one) == _layout(other) and torch.equal(one, other)
+
+
+def said(error: Exception) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+@contextmanager
+def _unmarked(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Within this context modules keep no tensor of what runs through them: what they had is put back.
+
+    Raises:
+        ValueError: If one does.
+    """
+    before = [_kept(module) for module in modules]
+    try:
+        yield
+        keeps = [type(m).__name__ for m, had in zip(modules, before, strict=True) if not _identical(_kept(m), had)]
+    finally:
+        for module, had in zip(modules, before, strict=True):
+            vars(module).update(had)
+    if keeps:
+        raise ValueError(f"{keeps[0]} keeps a tensor of each pass")
+
+
+def _kept(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+
+
+def _identical(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(value is other[name] for name, value in one.items())
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

@@ -26,6 +26,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten
 
 aten = torch.ops.aten
+# a view by what it does, though not by its name
+_UNSAFE_VIEW: Any = aten._unsafe_view.default
 
 _FILLED: dict[Any, int] = {
     aten.ones_like.default: 1, aten.zeros_like.default: 0, aten.new_zeros.default: 0, aten.new_ones.default: 1,
@@ -101,10 +103,10 @@ class Program:
         of_parameters, of_buffers = places[: len(parameters)], places[len(parameters) : len(self._fixed)]
         _simplify(graph)
         once = _settled(graph, of_parameters, of_buffers)
+        _own_results(graph, [*places, *once])
         _reuse_memory(graph, [*places, *once])
-        self.operations = sum(node.op == "call_function" for node in graph.nodes) - len(once)
         self._prelude, self._main = _split(graph, places[: len(self._fixed)], once)
-        self._versions: list[int] = []
+        self._versions: list[int] | None = None
         self._settled: Sequence[Any] = ()
         self._homes = [parameter.data_ptr() for parameter in state.parameters]
         self._state = state
@@ -154,7 +156,7 @@ def _changes_nothing(node: fx.Node) -> bool:
     """Whether a node is a view of its first argument with the same shape."""
     if node.op != "call_function" or not isinstance(node.target, OpOverload):
         return False
-    if not (node.target.is_view or node.target in (aten.detach.default, aten._unsafe_view.default)):
+    if not (node.target.is_view or node.target in (aten.detach.default, _UNSAFE_VIEW)):
         return False
     before = node.args[0]
     if not isinstance(before, fx.Node):
@@ -212,7 +214,9 @@ class _Memory:
         if target is operator.getitem:
             return self._home[base]
         if isinstance(target, OpOverload) and (
-            target.is_view or any(value.alias_info is not None for value in target._schema.returns)
+            target.is_view
+            or target is _UNSAFE_VIEW
+            or any(value.alias_info is not None for value in target._schema.returns)
         ):
             return self._home[base]
         return node
@@ -274,6 +278,23 @@ def _is_view(node: fx.Node) -> bool:
     return node.target is operator.getitem or (isinstance(node.target, OpOverload) and node.target.is_view)
 
 
+def _own_results(graph: fx.Graph, kept: Sequence[fx.Node]) -> None:
+    """Give each result memory of its own: who receives two gradients may write to one of them, and nobody to what is kept."""
+    memory, (output,) = _Memory(graph), graph.find_nodes(op="output")
+    taken = {memory.home(node) for node in kept}
+    results = []
+    for result in output.args[0]:
+        if isinstance(result, fx.Node) and (memory.home(result) in taken or result.op == "get_attr"):
+            with graph.inserting_before(output):
+                copy = graph.call_function(aten.clone.default, (result,))
+            copy.meta = dict(result.meta)
+            result = copy
+        elif isinstance(result, fx.Node):
+            taken.add(memory.home(result))
+        results.append(result)
+    output.args = (results,)
+
+
 def _reuse_memory(graph: fx.Graph, kept: Sequence[fx.Node]) -> None:
     """Let results go to the memory of operands that are read for the last time."""
     memory = _Memory(graph)
@@ -325,7 +346,8 @@ def _same_layout(node: fx.Node, other: fx.Node) -> bool:
     one, two = node.meta.get("val"), other.meta.get("val")
     if not (isinstance(one, Tensor) and isinstance(two, Tensor)):
         return False
-    return _gapless(two) and (one.shape, one.stride(), one.dtype) == (two.shape, two.stride(), two.dtype)
+    alike = (one.shape, one.stride(), one.dtype, one.device) == (two.shape, two.stride(), two.dtype, two.device)
+    return alike and _gapless(two)
 
 
 def _gapless(value: Tensor) -> bool:

@@ -81,6 +81,7 @@ class Session:
         config: The resolved configuration, so that a training never goes on with another.
         samples: Posterior draws of each example in a step, K.
         flops: Floating point operations of a step, roughly; 0 where they are not known.
+        products: Floating point operations of the matrix products and convolutions that a step does; 0 where they are not known.
         threads: Of the CPU: sums depend on their number in the last bit, so it stays the same after a resume.
     """
 
@@ -96,6 +97,7 @@ class Session:
     step: int = 0
     samples: int = 1
     flops: float = 0.0
+    products: float = 0.0
     threads: int = field(default_factory=torch.get_num_threads)
 
     def capture(self, step: int) -> Checkpoint:

@@ -45,9 +45,10 @@ def several(
         names: Of the trainings, in such a line.
 
     Yields:
-        Which of the trainings has ended, and what came of it.
+        Which of the trainings has ended, and what came of it; nothing of those that had not begun when a signal came.
     """
     jobs: dict[int, Fit] = {}
+    stop: BaseException | None = None
     for number, training in enumerate(trainings):
         try:
             jobs[number] = next(training)
@@ -55,13 +56,15 @@ def several(
             yield number, ended.value
         except BaseException as error:
             yield number, error
+            if isinstance(error, KeyboardInterrupt):
+                stop = error
+                break
     groups = _groups(jobs)
-    if len(groups) > 1 and all(job.session.step == 0 for job in jobs.values()):
+    if stop is None and len(groups) > 1 and all(job.session.step == 0 for job in jobs.values()):
         sizes = ", ".join(str(len(group)) for group in groups)
         note(
             f"{len(jobs)} trainings of {len(groups)} shapes: those of one shape are trained together, {sizes} at a time"
         )
-    stop: BaseException | None = None
     for group in groups:
         members = [jobs[number] for number in group]
         with threads(members[0].session.threads):
@@ -75,6 +78,8 @@ def several(
                 outcome = _outcome(trainings[number], jobs.pop(number), left, made=made)
                 stop = outcome if isinstance(outcome, KeyboardInterrupt) and stop is None else stop
                 yield number, outcome
+    for training in trainings:
+        training.close()  # those that a signal has kept from beginning; the others have ended
 
 
 def likeness(session: Session) -> str:
@@ -98,7 +103,7 @@ def _groups(jobs: Mapping[int, Fit]) -> list[list[int]]:
 
 
 def _together(jobs: Sequence[Fit], note: Callable[[str], None], called: str) -> Sequence[BaseException | None] | None:
-    """Make the steps of all of them; None if that cannot be."""
+    """Make the steps of all of them, and give what each was left by; None if that cannot be."""
     if len(jobs) == 1:
         return None
     try:
@@ -106,6 +111,8 @@ def _together(jobs: Sequence[Fit], note: Callable[[str], None], called: str) -> 
     except CannotStack as reason:
         note(f"{called or 'These trainings'}: trained one after another, because {reason}")
         return None
+    except (Exception, KeyboardInterrupt) as error:  # each of them is to know, and to end
+        return [error] * len(jobs)
 
 
 def _outcome(training: Training[T], job: Fit, error: BaseException | None, *, made: bool) -> T | BaseException:

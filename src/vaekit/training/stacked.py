@@ -87,6 +87,7 @@ class Update:
         self.optimizers = [player.optimizer for player in stack.players]
         self.own = [[_tensors(part)[name] for name in used] for part in stack.parts]
         self.fused = all(_fused_adam(one, self.optimizers[0]) for one in self.optimizers)
+        self._move = torch._fused_adamw_ if _decoupled(self.optimizers[0]) else torch._fused_adam_
         if self.fused:
             self._stack_averages()
 
@@ -121,8 +122,7 @@ class Update:
             self.steps[:, list(rows)] += 1
             parameters, averages, squares, steps = (self._of(rows, kind) for kind in self.views)
             moved = [gradient[row] for row in rows for gradient in moved]
-        step = torch._fused_adamw_ if settings["decoupled_weight_decay"] else torch._fused_adam_
-        step(
+        self._move(
             parameters, moved, averages, squares, [], steps,
             lr=settings["lr"], beta1=settings["betas"][0], beta2=settings["betas"][1], eps=settings["eps"],
             weight_decay=settings["weight_decay"], amsgrad=False, maximize=False,
@@ -165,7 +165,12 @@ def _fused_adam(optimizer: Optimizer, like: Optimizer) -> bool:
         return False
     group = optimizer.param_groups[0]
     odd = ("amsgrad", "maximize", "capturable", "differentiable")
-    return bool(group["fused"]) and not any(group[name] for name in odd)
+    return bool(group["fused"]) and not any(group[name] for name in odd) and _decoupled(optimizer) == _decoupled(like)
+
+
+def _decoupled(optimizer: Optimizer) -> bool:
+    # Adam can do as AdamW does since torch 2.7; before, neither has such a setting
+    return isinstance(optimizer, AdamW) or bool(optimizer.param_groups[0].get("decoupled_weight_decay", False))
 
 
 def _rows(tensors: Sequence[Tensor]) -> Tensor:

@@ -89,11 +89,18 @@ class Step:
         self._programs[index.shape[1]] = self._recorded(index)
         rows = range(len(self.sessions))
         states, averages = self.states(), self.averages()
-        found = self(index, rows)
-        after = self.states(), self.averages()
-        for row in rows:
-            self.put_back(row, states, averages)
-        agree = [self._agrees(row, index[row], [one[row] for one in found], after, (states, averages)) for row in rows]
+
+        def put_back() -> None:
+            for row in rows:
+                self.put_back(row, states, averages)
+
+        try:
+            found = self(index, rows)
+            after = self.states(), self.averages()
+            put_back()
+            agree = [self._agrees(row, index[row], [one[row] for one in found], after) for row in rows]
+        finally:
+            put_back()
         if not all(agree):
             raise CannotStack("a step of all of them is not the step of each of them")
 
@@ -124,7 +131,6 @@ class Step:
         index: Tensor,
         found: Sequence[Tensor],
         after: tuple[States, Sequence[Tensor]],
-        before: tuple[States, Sequence[Tensor]],
     ) -> bool:
         """Whether a model alone finds numbers, gradients, buffers and draws of the step that was made for all."""
         session, part = self.sessions[row], self.stack.parts[row]
@@ -132,8 +138,7 @@ class Step:
             loss = self._whole(row)(index)
             slopes = torch.autograd.grad(loss.total, [part.get_parameter(name) for name in self.names])
         drawn = all(torch.equal(state, after[0][row][name]) for name, state in self.states()[row].items())
-        moved = [part.get_buffer(name).clone() for name in self.running]
-        self.put_back(row, *before)
+        moved = [part.get_buffer(name) for name in self.running]
         values, good, *gradients = found
         if not bool(good):
             return drawn

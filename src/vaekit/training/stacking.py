@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
-from torch.distributions import Distribution
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from vaekit.training.passes import said, unchecked
 from vaekit.training.program import Program, State
 from vaekit.training.stacking_rules import Values
 
@@ -90,7 +89,7 @@ class Stacked:
             try:
                 self._program = Program(whole, state, [*inputs, *(draw.empty(count) for draw in self.draws)])
             except Exception as error:
-                raise CannotStack(f"one of their operations cannot be stacked ({_said(error)})") from error
+                raise CannotStack(f"one of their operations cannot be stacked ({said(error)})") from error
 
     def __call__(self, inputs: Sequence[Tensor], noise: Sequence[Tensor]) -> Sequence[Tensor]:
         """The outputs, each (N, *), for inputs and random numbers (N, *)."""
@@ -100,25 +99,14 @@ class Stacked:
 
 def _recorded(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]) -> fx.GraphModule:
     try:
-        with _unchecked(), _Written():
+        with unchecked(), _Written():
             recording: fx.GraphModule = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(
                 *[tensor.detach().clone() for tensor in inputs]
             )
     except Exception as error:
-        raise CannotStack(f"what they do hangs on the values of their data ({_said(error)})") from error
+        raise CannotStack(f"what they do hangs on the values of their data ({said(error)})") from error
     recording.graph.eliminate_dead_code(lambda node: _is_random(node) or node.is_impure())
     return recording
-
-
-@contextmanager
-def _unchecked() -> Iterator[None]:
-    """Within this context distributions do not look at the values that they are given."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 class _Written(TorchFunctionMode):
@@ -217,7 +205,3 @@ class _Player:
             else:
                 values.do(node)
         raise AssertionError("a recording ends with its output")
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

@@ -9,8 +9,8 @@ up to rounding: torch adds up a product of matrices in another order when it mak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,14 +21,18 @@ from vaekit.conditionals import Quantized
 from vaekit.networks.growing import Growth
 from vaekit.schedules import advance, annealed_values
 from vaekit.training.callbacks import Checkpoints, Interrupted
-from vaekit.training.clock import Clock
+from vaekit.training.clock import Clock, clock_for
 from vaekit.training.guard import Guard
 from vaekit.training.loop import Callback, Progress, _move, _tell, fit
-from vaekit.training.passes import Passes
+from vaekit.training.passes import Passes, said
 from vaekit.training.session import Session
 from vaekit.training.stacked import Stack, Update
 from vaekit.training.stacked_step import States, Step
 from vaekit.training.stacking import CannotStack
+from vaekit.training.watch import Watch
+
+# they draw nothing: to lend a model torch's generators after each of its steps takes longer than they do
+_DRAWLESS = frozenset({Callback.step, Checkpoints.step, Watch.step})
 
 
 @dataclass
@@ -91,14 +95,16 @@ class _Member:
             session.history.values,
             clock,
         )
+        self.draws = any(type(callback).step not in _DRAWLESS for callback in job.callbacks)
         self.error: BaseException | None = None
 
     def begin(self) -> None:
         advance(self.clocked, max(self.session.step - 1, 0))
-        for callback in self.job.callbacks:
-            if isinstance(callback, Checkpoints):
-                callback.listens = False
-            callback.start(self.progress)
+        with self.session.generators.borrowed():
+            for callback in self.job.callbacks:
+                if isinstance(callback, Checkpoints):
+                    callback.listens = False
+                callback.start(self.progress)
         self.session.model.train()
 
     def advance(self, step: int) -> None:
@@ -106,9 +112,24 @@ class _Member:
             value.advance(step)
         self.player.advance(step)
 
+    def tell(self, step: int) -> None:
+        self.progress.step = step
+        draws = self.draws or step % self.progress.steps_per_epoch == 0
+        with self.session.generators.borrowed() if draws else nullcontext():
+            _tell(self.job.callbacks, self.progress)
+
     def end(self) -> None:
-        for callback in self.job.callbacks:
-            callback.end(self.progress)
+        with self.session.generators.borrowed():
+            for callback in self.job.callbacks:
+                callback.end(self.progress)
+
+    def spent(self, clock: Clock, share: float) -> None:
+        """Take a share of the time of all to the training's own clock."""
+        own = self.job.clock
+        own.add({part: taken * share for part, taken in clock.seconds().items()}, clock.steps)
+        if own.lag is not None and clock.lag is not None:
+            own.lag.looks += clock.lag.looks
+            own.lag.behind += clock.lag.behind
 
 
 class Together:
@@ -123,8 +144,9 @@ class Together:
 
     def __init__(self, jobs: Sequence[Fit]) -> None:
         _check([job.session for job in jobs])
-        self.clock = Clock()
-        self.stack = Stack([job.session for job in jobs])
+        self.clock = clock_for(jobs[0].session.generators.device)
+        with _stacking():
+            self.stack = Stack([job.session for job in jobs])
         self.members = [_Member(job, self.clock) for job in jobs]  # who look at the tensors as they lie in the stack
         self.first = self.members[0]
         self.start, self.steps = self.first.session.step, jobs[0].steps
@@ -137,37 +159,40 @@ class Together:
 
         Raises:
             CannotStack: If they cannot be trained as one; then nothing has moved.
+            Interrupted: If a signal has come before the first step; then nothing has moved.
         """
-        with ExitStack() as borrowed:
-            sessions = [member.session for member in self.members]
-            generators = [borrowed.enter_context(session.generators.apart()) for session in sessions]
-            self.step = Step(self.stack, sessions, self.first.guard, generators)
-            try:
-                self._prepare()
-                self._train()
-            finally:
-                for row in range(len(self.members)):
-                    self.stack.release(row)
-        seconds = self.clock.seconds()
+        listener, sessions = Checkpoints(lambda step: None, float("inf")), [member.session for member in self.members]
+        with ExitStack() as given_back:
+            generators = [given_back.enter_context(session.generators.apart()) for session in sessions]
+            given_back.callback(listener.end, self.first.progress)
+            listener.start(self.first.progress)
+            given_back.callback(self._release)
+            with _stacking(listener):
+                self.step = Step(self.stack, sessions, self.first.guard, generators)
+                self._prepare(listener)
+            self._train(listener)
         for member in self.members:
-            share = {part: taken / len(self.members) for part, taken in seconds.items()}
-            member.job.clock.add(share, self.clock.steps)
+            member.spent(self.clock, 1 / len(self.members))
         return [member.error for member in self.members]
 
-    def _prepare(self) -> None:
+    def _prepare(self, listener: Checkpoints) -> None:
         """Make the programs of all sizes of a batch, and try them."""
         for member in self.members:
             member.session.model.train()
             member.advance(self.start)
         for step in range(self.start, min(self.steps, self.start + self.per_epoch)):
             self.step.prove(self._indices(step))
+            _heed(listener)
         if any(value.decides and value.schedule.end > self.start for member in self.members for value in member.moving):
             raise CannotStack("a schedule decides which of their layers take part")
         self.update = Update(self.stack, self.step.names)
 
-    def _train(self) -> None:
-        listener = Checkpoints(lambda step: None, float("inf"))
-        listener.start(self.first.progress)
+    def _release(self) -> None:
+        for row in range(len(self.members)):
+            with suppress(torch.OutOfMemoryError):  # then they stay side by side: the numbers are the same
+                self.stack.release(row)
+
+    def _train(self, listener: Checkpoints) -> None:
         try:
             for member in self.members:
                 self._guarded(member, member.begin)
@@ -179,14 +204,11 @@ class Together:
                 if listener.asked is not None:
                     self._ask(listener.asked)
                 for row in self._live():
-                    member = self.members[row]
-                    member.progress.step = step + 1
-                    self._guarded(member, partial(_tell, member.job.callbacks, member.progress))
-        except KeyboardInterrupt as error:
+                    self._guarded(self.members[row], partial(self.members[row].tell, step + 1))
+        except (Exception, KeyboardInterrupt) as error:  # no memory, or asked twice: it is the end of all of them
             for row in self._live():
                 self._leave(self.members[row], error)
         finally:
-            listener.end(self.first.progress)
             for row in self._live():
                 self._guarded(self.members[row], self.members[row].end)
 
@@ -200,6 +222,8 @@ class Together:
         values, good, *gradients = self.step(index, live)
         self.clock.lap("forward")
         fine = good.tolist()
+        if self.clock.waits:
+            self.clock.lap("waiting")
         moved = [row for row in live if fine[row]]
         with torch.no_grad():
             self.update(gradients, moved)
@@ -274,6 +298,28 @@ def fit_together(jobs: Sequence[Fit]) -> list[BaseException | None]:
         CannotStack: If they cannot be trained as one; then nothing has moved.
     """
     return Together(jobs).train()
+
+
+@contextmanager
+def _stacking(listener: Checkpoints | None = None) -> Iterator[None]:
+    """Within this context whatever fails says that models cannot be trained as one: one by one they may have the memory.
+
+    Raises:
+        CannotStack: In its place.
+        Interrupted: If a signal has come by then: nothing else is to be tried.
+    """
+    try:
+        yield
+    except Exception as error:
+        _heed(listener)
+        if isinstance(error, CannotStack):
+            raise
+        raise CannotStack(f"their step cannot be prepared ({said(error)})") from error
+
+
+def _heed(listener: Checkpoints | None) -> None:
+    if listener is not None and listener.asked is not None:
+        raise Interrupted(listener.asked)
 
 
 def _check(sessions: Sequence[Session]) -> None:
