@@ -256,8 +256,8 @@ ALT = "CPU time of a training step as a multiple of its products alone: vaekit, 
 HEAD = """# Performance
 
 How fast vaekit trains, beside what people run today and beside the floor: the matrix products and convolutions of the same model
-alone, each by the fastest kernel that torch brings. Every number of this page is made by `python docs/performance.py --measure`
-(after `pip install --group bench`), which runs the scripts of `benchmarks/`; nothing is typed in.
+alone, each by the fastest kernel that torch brings. The tables are made by `python docs/performance.py --measure` (after
+`pip install --group bench`), which runs the scripts of `benchmarks/`. Each table is of one run, and not all of them of the same.
 
 The contestants of a table take turns, a few dozen steps each, in processes of their own on one thread, over the same data. What
 counts is the ratio within a turn: the machine is a shared one, and its times vary by a fifth. Before the first turn everybody warms
@@ -279,6 +279,18 @@ NOTES = """
 - **Counts of cells** stay sparse until the first layer, which multiplies the columns in use (`networks/sparse.py`); the memory of a
   large gradient is used again (`networks/reuse.py`).
 - **Float32 products are float32**: nothing sets TF32 or bfloat16 behind the user's back.
+
+## What stands in the way of the bars that are missed
+
+- **784-400-20 against its products, pythae and JAX.** Of a step of 7 to 9 ms (the machine's own spread) the products take 5 to 5.5:
+  more than in the floor's loop, whose operands are still in the cache when they come round again. Adam takes 0.7 to 0.9 ms, twice
+  what it takes in a loop of its own, because 10 MB of weights and averages pass through the cache at each step. The loss and its
+  gradient take 0.35 ms, most of it `softplus`; some hundred small operations 2 to 5 microseconds each, and the gather of the batch
+  0.2 ms. JAX compiles all of the small ones into a few; `torch.compile` comes close to that (see below).
+- **An epoch on two cores.** With two threads the script takes 14 ms a step and the products alone 4.3 to 4.7, so a third of the
+  script's time is the floor. vaekit takes 7 to 8 ms there: its small operations do not get faster with a second thread.
+- **Convolutions.** The six products with layers of 3,136 x 400 take 24 of 58 to 65 ms, at the speed of the memory; the script has
+  the same ones.
 
 ## What was tried and did not pay
 

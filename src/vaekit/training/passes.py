@@ -144,7 +144,6 @@ class Passes:
             None if context is None else (context.shape, context.dtype),
             tuple(value.number for value in self._annealed if value.decides),
             tuple(module.training for module in self._modules),
-            torch.is_autocast_enabled(batch.x.device.type),
         )
         kind = self._kinds.pop(key, None) or _Kind()
         self._kinds[key] = kind  # the last used are kept
