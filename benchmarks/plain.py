@@ -119,35 +119,24 @@ def progressive(latent: int) -> tuple[nn.Module, nn.Module]:
 
 def script(model: PlainVAE, images: np.ndarray, labels: np.ndarray, batch: int, workers: int = 0) -> Any:
     """Steps of the plain script, and the mean loss of each epoch that it has been through."""
+    return _steps(model, DataLoader(PlainImages(images, labels), batch_size=batch, shuffle=True, num_workers=workers))
+
+
+def dense_script(model: PlainVAE, x: Tensor, batch: int) -> Any:
+    """Steps of a script over a float tensor that is in memory, from whose rows a DataLoader makes batches."""
+    return _steps(model, DataLoader(TensorDataset(x), batch_size=batch, shuffle=True))
+
+
+def _steps(model: PlainVAE, loader: DataLoader[Any]) -> Any:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loader = DataLoader(PlainImages(images, labels), batch_size=batch, shuffle=True, num_workers=workers)
     batches = _endless(loader)
 
     def steps(count: int) -> float:
         total = 0.0
         for _ in range(count):
-            x, _ = next(batches)
+            x, *_ = next(batches)
             optimizer.zero_grad()
             loss = model.loss(x)
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
-        return total / count
-
-    return steps
-
-
-def dense_script(model: PlainVAE, x: Tensor, batch: int) -> Any:
-    """Steps of a script over a float tensor that is in memory, from whose rows a DataLoader makes batches."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    batches = _endless(DataLoader(TensorDataset(x), batch_size=batch, shuffle=True))
-
-    def steps(count: int) -> float:
-        total = 0.0
-        for _ in range(count):
-            (rows,) = next(batches)
-            optimizer.zero_grad()
-            loss = model.loss(rows)
             loss.backward()
             optimizer.step()
             total += loss.item()

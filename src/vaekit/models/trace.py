@@ -64,7 +64,7 @@ class Latent:
                 return ratio.flatten(2)
             try:
                 return kl_divergence(q, p).flatten(2)
-            except NotImplementedError:
+            except NotImplementedError:  # torch knows no closed form for this pair: the shares below
                 pass
         size = self.q.event_shape.numel()
         return (self.kl() / size)[..., None].expand(*self.q.batch_shape, size)
@@ -76,7 +76,7 @@ class Latent:
             return self.log_q - self.log_p
         try:
             return kl_divergence(self.q, self.p)
-        except NotImplementedError:
+        except NotImplementedError:  # torch knows no closed form for this pair: the estimate at the draw is unbiased
             return self.log_q - self.log_p
 
 

@@ -66,7 +66,7 @@ def check_separate(trace: Trace) -> None:
 def _learns(latent: Latent) -> bool:
     try:
         return latent.q.mean.requires_grad
-    except NotImplementedError:
+    except NotImplementedError:  # no mean to ask, as of a flow: taken to learn
         return True
 
 
