@@ -25,8 +25,8 @@ from vaekit.training.guard import Guard
 from vaekit.training.program import Program, State
 
 MODELS = sorted(path.stem for path in (Path(vaekit.__file__).parent / "conf" / "model").glob("*.yaml"))
-# with a layer so large that its gradient has memory of its own; and those for other data
-BY_HAND = {"vae_beta", "ae_stage1_beta_vae", "table_vae", "scvi", "scvi_latent_library"}
+# with a layer so large that its gradient has memory of its own, or parameters that are written to; and those for other data
+BY_HAND = {"vae_beta", "ae_stage1_beta_vae", "vqvae_gradient", "table_vae", "scvi", "scvi_latent_library"}
 # one of each sort of network, latent and objective
 QUICK = {"vae", "cnn", "cvae", "categorical", "iwae", "progressive", "rae_gp", "two_layers", "vampprior", "vqvae"}
 SMALL = ("training.batch_size=4", "training.epochs=9")

@@ -45,7 +45,7 @@ class Scale:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Values of shape (B, *x) and any type to `dtype`, same shape."""
-        return x.to(self.dtype) / self.divisor
+        return x.to(self.dtype, copy=True).div_(self.divisor)
 
 
 @dataclass(frozen=True)

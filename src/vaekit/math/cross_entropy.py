@@ -44,7 +44,7 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, x: Tensor, event_dims: int) -> Tensor:
         ctx.save_for_backward(logits, x)
         ctx.event_dims = event_dims
-        return _summed(softplus(logits, threshold=_LINEAR).addcmul_(x, logits, value=-1.0), event_dims).neg_()
+        return _summed(softplus(logits, threshold=_LINEAR).addcmul_(x, logits, value=-1.0), event_dims).neg()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 from torch.nn.utils import get_total_norm
 
 from vaekit.data.batch import Batch
@@ -19,6 +21,8 @@ from vaekit.training.players import Player
 # on a device that must not be waited for, the host looks at the verdicts this often
 _LOOK_EVERY = 50
 _ROWS_SHOWN = 8
+# gradients of fewer numbers are looked at together
+_COPIED = 1 << 14
 _AFFINE = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )  # fmt: skip
@@ -154,8 +158,17 @@ class Guard:
 
 def verdict(total: Tensor, gradients: Sequence[Tensor]) -> Tensor:
     """Whether a loss and gradients are finite, without waiting for a device: a truth value, shape ()."""
-    norm = get_total_norm(gradients, norm_type=float("inf")).to(total.device)
-    return (total + norm).isfinite()
+    small, large = [total.reshape(1)], []
+    for gradient in gradients:
+        if gradient.numel() < _COPIED:
+            small.append(gradient.reshape(-1))
+        else:
+            large.append(gradient)
+    # the largest magnitude: not a number if one of them is none
+    worst: Tensor = vector_norm(torch.cat(small), math.inf)
+    if large:
+        worst = torch.maximum(worst, get_total_norm(large, math.inf))
+    return worst < math.inf
 
 
 def _running(module: nn.Module) -> list[Tensor]:

@@ -47,10 +47,12 @@ class History:
 
     def values(self, loss: Loss) -> Tensor:
         """What is added up of a loss: the logged loss and each term, without a graph, shape (T,)."""
-        scored = [name for name, role in loss.roles.items() if role in (Role.DISTORTION, Role.BOUND)]
-        offset = sum((self.constant * loss.coefficients[name] for name in scored), torch.zeros(()))
+        logged = loss.total
+        if self.constant:
+            scored = [name for name, role in loss.roles.items() if role in (Role.DISTORTION, Role.BOUND)]
+            logged = logged - sum((self.constant * loss.coefficients[name] for name in scored), torch.zeros(()))
         self._roles = loss.roles
-        named = {"loss": loss.total - offset, **loss.parts}
+        named = {"loss": logged, **loss.parts}
         self._names = self._names or list(named)  # a resumed run may have its terms in another order
         values = torch.stack([named[name] for name in self._names]).detach()
         # float64 sums: 60,000 examples of 100 nats leave float32 three digits for the rest; Apple's GPUs have none

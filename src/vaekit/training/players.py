@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from vaekit.models.trace import Trace
 from vaekit.objectives.base import Loss
+from vaekit.training import adam
 from vaekit.training.device import on_host
 from vaekit.training.rate import Pace, unmoved
 
@@ -84,7 +85,7 @@ class Player:
             return
         if self.gradient_clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
-        self.optimizer.step()
+        adam.step(self.optimizer)
 
 
 def sole_player(

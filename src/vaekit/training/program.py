@@ -5,7 +5,7 @@ bookkeeping, which do the same at every step. Here a pass is traced once, and wh
 made of, in the same order, so the numbers are the same to the last bit. No operation is replaced by another one that rounds
 differently; all that is done to the list:
 
-* views that change nothing go, and operations whose result nobody reads;
+* views that change nothing go, operations whose result nobody reads, and sums of one number (`simplify.py`);
 * what is computed twice from the same values is computed once;
 * what hangs on nothing but annealed values and constants is computed again only when one of these has moved, and views of the
   parameters once;
@@ -14,8 +14,7 @@ differently; all that is done to the list:
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +22,11 @@ import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_flatten
+from torch.nn.functional import softplus
 
-aten = torch.ops.aten
-# a view by what it does, though not by its name
-_UNSAFE_VIEW: Any = aten._unsafe_view.default
+from vaekit.training.graph import Memory, aten, has_effect, is_view, tensor_of
+from vaekit.training.simplify import simplify
 
-_FILLED: dict[Any, int] = {
-    aten.ones_like.default: 1, aten.zeros_like.default: 0, aten.new_zeros.default: 0, aten.new_ones.default: 1,
-}  # fmt: skip
 # of these the same number comes out wherever it is put
 _IN_PLACE: dict[Any, Any] = {
     aten.relu.default: aten.relu_.default,
@@ -59,6 +54,22 @@ _INTO_GRADIENT: dict[Any, Any] = {
     aten.elu_backward.default: aten.elu_backward.grad_input,
     aten.sigmoid_backward.default: aten.sigmoid_backward.grad_input,
 }
+_METHODS: dict[Any, str] = {
+    operation: operation._schema.name.removeprefix("aten::")
+    for operation in (
+        *_IN_PLACE, *_IN_PLACE.values(),
+        aten.abs.default, aten.addcmul.default, aten.addcmul_.default, aten.addmm.default, aten.clone.default,
+        aten.eq.Tensor, aten.expand.default, aten.ge.Scalar, aten.gt.Scalar, aten.index_select.default, aten.le.Scalar,
+        aten.log1p.default, aten.logical_and_.default, aten.logsumexp.default, aten.lt.Scalar, aten.mean.default,
+        aten.mean.dim, aten.mm.default, aten.ne.Scalar, aten.permute.default, aten.select.int,
+        aten.sqrt.default, aten.squeeze.dim, aten.sum.default, aten.sum.dim_IntList, aten.t.default,
+        aten.transpose.int, aten.unsqueeze.default, aten.view.default,
+    )
+}  # fmt: skip
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    aten.cat.default: torch.cat, aten.randn.default: torch.randn, aten.softplus.default: softplus,
+    aten.stack.default: torch.stack, aten.where.self: torch.where,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ class Program:
         graph = make_fx(lambda *given: function(*given), tracing_mode="fake", _allow_non_fake_inputs=True)(*lists).graph
         places = list(graph.find_nodes(op="placeholder"))
         of_parameters, of_buffers = places[: len(parameters)], places[len(parameters) : len(self._fixed)]
-        _simplify(graph)
+        simplify(graph)
         once = _settled(graph, of_parameters, of_buffers)
         _own_results(graph, [*places, *once])
         _reuse_memory(graph, [*places, *once])
@@ -128,145 +139,21 @@ class Program:
         return values
 
 
-def _simplify(graph: fx.Graph) -> None:
-    for node in list(graph.nodes):
-        if node.target in _FILLED and _dense(node):
-            _fill(graph, node)
-        elif _changes_nothing(node):
-            node.replace_all_uses_with(node.args[0])
-    _drop_unread(graph)
-    _share(graph)
-    _drop_unread(graph)
-
-
-def _fill(graph: fx.Graph, node: fx.Node) -> None:
-    """A tensor of one number needs nothing but a shape."""
-    value = node.meta["val"]
-    with graph.inserting_before(node):
-        filled = graph.call_function(
-            aten.full.default,
-            (list(value.shape), _FILLED[node.target]),
-            {"dtype": value.dtype, "device": value.device, "pin_memory": False},
-        )
-    filled.meta = dict(node.meta)
-    node.replace_all_uses_with(filled)
-
-
-def _changes_nothing(node: fx.Node) -> bool:
-    """Whether a node is a view of its first argument with the same shape."""
-    if node.op != "call_function" or not isinstance(node.target, OpOverload):
-        return False
-    if not (node.target.is_view or node.target in (aten.detach.default, _UNSAFE_VIEW)):
-        return False
-    before = node.args[0]
-    if not isinstance(before, fx.Node):
-        return False
-    one, other = node.meta.get("val"), before.meta.get("val")
-    return (
-        isinstance(one, Tensor)
-        and isinstance(other, Tensor)
-        and (one.shape, one.stride(), one.storage_offset(), one.dtype)
-        == (other.shape, other.stride(), other.storage_offset(), other.dtype)
-    )
-
-
-def _dense(node: fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), Tensor) and node.meta["val"].is_contiguous()
-
-
-def _drop_unread(graph: fx.Graph) -> None:
-    for node in reversed(list(graph.nodes)):
-        if node.op in ("call_function", "get_attr") and not node.users and not _has_effect(node):
-            graph.erase_node(node)
-
-
-def _has_effect(node: fx.Node) -> bool:
-    """Whether a node writes somewhere, or moves a random generator."""
-    target = node.target
-    if not isinstance(target, OpOverload):
-        return False
-    return target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags
-
-
-class _Memory:
-    """Whose memory each node's value lies in, and which of these are written to after they were made."""
-
-    def __init__(self, graph: fx.Graph) -> None:
-        self._home: dict[fx.Node, fx.Node] = {}
-        self.written: set[fx.Node] = set()
-        for node in graph.nodes:
-            self._home[node] = self._of(node)
-            if isinstance(node.target, OpOverload):
-                self.written |= {self._home[written] for written in _written(node)}
-
-    def home(self, node: fx.Node) -> fx.Node:
-        return self._home[node]
-
-    def untouched(self, nodes: Iterable[fx.Node]) -> bool:
-        """Whether none of these is ever written to."""
-        return all(self._home[node] not in self.written for node in nodes)
-
-    def _of(self, node: fx.Node) -> fx.Node:
-        base = node.args[0] if node.args else None
-        if not isinstance(base, fx.Node):
-            return node
-        target = node.target
-        if target is operator.getitem:
-            return self._home[base]
-        if isinstance(target, OpOverload) and (
-            target.is_view
-            or target is _UNSAFE_VIEW
-            or any(value.alias_info is not None for value in target._schema.returns)
-        ):
-            return self._home[base]
-        return node
-
-
-def _written(node: fx.Node) -> list[fx.Node]:
-    """The arguments that an operation writes to."""
-    assert isinstance(node.target, OpOverload)
-    found: list[Any] = []
-    for place, argument in enumerate(node.target._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            given = node.kwargs.get(argument.name) if place >= len(node.args) else node.args[place]
-            found += given if isinstance(given, (list, tuple)) else [given]
-    return [value for value in found if isinstance(value, fx.Node)]
-
-
-def _share(graph: fx.Graph) -> None:
-    """What is computed twice from the same values, once."""
-    memory = _Memory(graph)
-    seen: dict[Any, fx.Node] = {}
-    for node in list(graph.nodes):
-        if node.op != "call_function" or _has_effect(node):
-            continue
-        if not memory.untouched([node, *node.all_input_nodes]):
-            continue
-        arguments, tree = tree_flatten((node.args, node.kwargs))
-        # 0.0 and -0.0 are equal, and not the same
-        named = tuple(value if isinstance(value, fx.Node) else (type(value), repr(value)) for value in arguments)
-        key = (node.target, str(tree), named)
-        first = seen.setdefault(key, node)
-        if first is not node:
-            node.replace_all_uses_with(first)
-            graph.erase_node(node)
-
-
 def _settled(graph: fx.Graph, parameters: Sequence[fx.Node], buffers: Sequence[fx.Node]) -> list[fx.Node]:
     """Nodes that need not be computed in each pass: views of parameters, and anything of constants and of buffers that stay."""
-    memory = _Memory(graph)
+    memory = Memory(graph)
     views: set[fx.Node] = set(parameters)
     values = {node for node in buffers if memory.home(node) not in memory.written}
     once = []
     for node in graph.nodes:
-        if node.op not in ("call_function", "get_attr") or _has_effect(node):
+        if node.op not in ("call_function", "get_attr") or has_effect(node):
             continue
         if isinstance(node.target, OpOverload) and not memory.untouched([node]):
             continue
         inputs = node.all_input_nodes
         if all(each in values for each in inputs):
             values.add(node)
-        elif all(each in views or each in values for each in inputs) and _is_view(node):
+        elif all(each in views or each in values for each in inputs) and is_view(node):
             views.add(node)
         else:
             continue
@@ -274,13 +161,9 @@ def _settled(graph: fx.Graph, parameters: Sequence[fx.Node], buffers: Sequence[f
     return once
 
 
-def _is_view(node: fx.Node) -> bool:
-    return node.target is operator.getitem or (isinstance(node.target, OpOverload) and node.target.is_view)
-
-
 def _own_results(graph: fx.Graph, kept: Sequence[fx.Node]) -> None:
     """Give each result memory of its own: who receives two gradients may write to one of them, and nobody to what is kept."""
-    memory, (output,) = _Memory(graph), graph.find_nodes(op="output")
+    memory, (output,) = Memory(graph), graph.find_nodes(op="output")
     taken = {memory.home(node) for node in kept}
     results = []
     for result in output.args[0]:
@@ -297,7 +180,7 @@ def _own_results(graph: fx.Graph, kept: Sequence[fx.Node]) -> None:
 
 def _reuse_memory(graph: fx.Graph, kept: Sequence[fx.Node]) -> None:
     """Let results go to the memory of operands that are read for the last time."""
-    memory = _Memory(graph)
+    memory = Memory(graph)
     order = {node: place for place, node in enumerate(graph.nodes)}
     fixed = {memory.home(node) for node in kept}
     (output,) = graph.find_nodes(op="output")
@@ -343,8 +226,8 @@ def _reuse_memory(graph: fx.Graph, kept: Sequence[fx.Node]) -> None:
 
 
 def _same_layout(node: fx.Node, other: fx.Node) -> bool:
-    one, two = node.meta.get("val"), other.meta.get("val")
-    if not (isinstance(one, Tensor) and isinstance(two, Tensor)):
+    one, two = tensor_of(node), tensor_of(other)
+    if one is None or two is None:
         return False
     alike = (one.shape, one.stride(), one.dtype, one.device) == (two.shape, two.stride(), two.dtype, two.device)
     return alike and _gapless(two)
@@ -381,4 +264,14 @@ def _split(
     for node in graph.nodes:
         if node.op != "placeholder" and node not in early:
             late[node] = main.node_copy(node, late.__getitem__)
+    _call_directly(main)
     return fx.GraphModule(constants, prelude).forward, fx.GraphModule(constants, main).forward
+
+
+def _call_directly(graph: fx.Graph) -> None:
+    """Call a tensor's own methods where it has them: they are found sooner than an operation by its full name."""
+    for node in graph.nodes:
+        if node.target in _METHODS and isinstance(node.args[0], fx.Node):
+            node.op, node.target = "call_method", _METHODS[node.target]
+        elif node.target in _FUNCTIONS:
+            node.target = _FUNCTIONS[node.target]

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from vaekit.networks.reuse import LARGE
+from vaekit.training import adam
 from vaekit.training.players import Player, always, total
 from vaekit.training.session import Session
 from vaekit.training.stacking import CannotStack
@@ -86,8 +87,8 @@ class Update:
         self.stack, self.used = stack, used
         self.optimizers = [player.optimizer for player in stack.players]
         self.own = [[_tensors(part)[name] for name in used] for part in stack.parts]
-        self.fused = all(_fused_adam(one, self.optimizers[0]) for one in self.optimizers)
-        self._move = torch._fused_adamw_ if _decoupled(self.optimizers[0]) else torch._fused_adam_
+        first = self.optimizers[0]
+        self.fused = all(adam.ordinary(one) and _like(one, first) for one in self.optimizers)
         if self.fused:
             self._stack_averages()
 
@@ -122,11 +123,7 @@ class Update:
             self.steps[:, list(rows)] += 1
             parameters, averages, squares, steps = (self._of(rows, kind) for kind in self.views)
             moved = [gradient[row] for row in rows for gradient in moved]
-        self._move(
-            parameters, moved, averages, squares, [], steps,
-            lr=settings["lr"], beta1=settings["betas"][0], beta2=settings["betas"][1], eps=settings["eps"],
-            weight_decay=settings["weight_decay"], amsgrad=False, maximize=False,
-        )  # fmt: skip
+        adam.apply(adam.kernel(self.optimizers[0]), settings, parameters, moved, averages, squares, steps)
 
     def _of(self, rows: Sequence[int], kind: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         return [one for row in rows for one in kind[row]]
@@ -159,18 +156,9 @@ class Update:
         self.whole: list[list[Tensor]] = [parameters, averages, squares, steps[0]]
 
 
-def _fused_adam(optimizer: Optimizer, like: Optimizer) -> bool:
-    """Whether it is torch's Adam or AdamW, as `like` is, with one group of parameters and nothing out of the ordinary."""
-    if type(optimizer) not in (Adam, AdamW) or type(optimizer) is not type(like) or len(optimizer.param_groups) != 1:
-        return False
-    group = optimizer.param_groups[0]
-    odd = ("amsgrad", "maximize", "capturable", "differentiable")
-    return bool(group["fused"]) and not any(group[name] for name in odd) and _decoupled(optimizer) == _decoupled(like)
-
-
-def _decoupled(optimizer: Optimizer) -> bool:
-    # Adam can do as AdamW does since torch 2.7; before, neither has such a setting
-    return isinstance(optimizer, AdamW) or bool(optimizer.param_groups[0].get("decoupled_weight_decay", False))
+def _like(one: Optimizer, other: Optimizer) -> bool:
+    """Whether two optimizers, each of them Adam or AdamW, do the same."""
+    return type(one) is type(other) and adam.decoupled(one) == adam.decoupled(other)
 
 
 def _rows(tensors: Sequence[Tensor]) -> Tensor:
