@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
-from torch.distributions import Normal as TorchNormal
+from torch.distributions import Distribution
 
 from vaekit.conditionals.base import Conditional, Consulted, doubled
+from vaekit.distributions.normal import NormalEvent, once
 
 # standard deviations from 1e-6 to 2e4: beyond any use, and their squares and inverse squares fit float32 with room
 LOG_VARIANCE_RANGE = (-27.6, 19.8)
@@ -34,6 +34,7 @@ class Normal(Conditional):
 
     def forward(self, context: Tensor, model: Consulted) -> Distribution:
         """Batch (K, B), event `event_shape`, for a context of shape (K, B, *context_shape)."""
-        loc, log_variance = context.chunk(2, dim=-len(self.event_shape))
+        loc, log_variance = once(context).chunk(2, dim=-len(self.event_shape))
         scale = (0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)).exp()
-        return Independent(TorchNormal(loc, scale, validate_args=False), len(self.event_shape), validate_args=False)
+        shape = torch.Size([len(context), *loc.shape[1:]])
+        return NormalEvent(loc, scale, shape, len(self.event_shape))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+import torch
 from torch.distributions import Distribution, Independent, Laplace, MultivariateNormal, Normal
+
+from vaekit.distributions.normal import NormalEvent
 
 
 @singledispatch
@@ -34,6 +37,12 @@ def detached(q: Distribution) -> Distribution:
 @detached.register
 def _(q: Independent) -> Distribution:  # type: ignore[type-arg]
     return Independent(detached(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
+
+
+@detached.register
+def _(q: NormalEvent) -> Distribution:
+    shape = torch.Size([*q.batch_shape, *q.event_shape])
+    return NormalEvent(q.loc.detach(), q.scale.detach(), shape, q.reinterpreted_batch_ndims)
 
 
 @detached.register

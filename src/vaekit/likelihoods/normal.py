@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
-from torch.distributions import Normal as TorchNormal
+from torch.distributions import Distribution
 
+from vaekit.distributions.normal import NormalEvent
 from vaekit.likelihoods.scale import LOG_2PI, GivenScale, LearnedScale, SharedScale
 
 
@@ -29,7 +29,7 @@ class NormalFamily(SharedScale):
 
     def around(self, loc: Tensor, scale: Tensor) -> Distribution:
         """Independent normals with means (K, B, *event_shape) and one standard deviation."""
-        return Independent(TorchNormal(loc, scale, validate_args=False), len(self.event_shape), validate_args=False)
+        return NormalEvent(loc, scale, loc.shape, len(self.event_shape))
 
 
 class Normal(GivenScale, NormalFamily):

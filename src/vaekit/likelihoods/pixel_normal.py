@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
-from torch.distributions import Normal as TorchNormal
+from torch.distributions import Distribution
 
 from vaekit.conditionals.base import Consulted, doubled
 from vaekit.conditionals.normal import LOG_VARIANCE_RANGE
+from vaekit.distributions.normal import NormalEvent
 from vaekit.likelihoods.base import DataRange, Likelihood
 from vaekit.likelihoods.scale import LOG_2PI, positive
 from vaekit.likelihoods.support import check_no_counts
@@ -52,7 +52,7 @@ class PixelNormal(Likelihood):
         """Batch (K, B), event `event_shape`, for a context of shape (K, B, *context_shape)."""
         loc, log_variance = context.chunk(2, dim=-len(self.event_shape))
         scale = (log_variance.clamp(*LOG_VARIANCE_RANGE).exp() + self.floor**2).sqrt()
-        return Independent(TorchNormal(loc, scale, validate_args=False), len(self.event_shape), validate_args=False)
+        return NormalEvent(loc, scale, loc.shape, len(self.event_shape))
 
     def check(self, values: DataRange) -> None:
         """Every finite value is in the support; raw counts are refused."""

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
-from torch.distributions import Normal as TorchNormal
+from torch.distributions import Distribution
 
 from vaekit.conditionals.base import Conditional, Consulted
 from vaekit.conditionals.normal import Normal
+from vaekit.distributions.normal import NormalEvent
 from vaekit.likelihoods.base import Likelihood
 from vaekit.models.factories import NetworkFactory
 from vaekit.models.hierarchy import TopDown
@@ -82,9 +82,7 @@ class LibraryPrior(Conditional):
 
     def forward(self, context: Tensor, model: Consulted) -> Distribution:
         """Batch (K, B) of the context, event (1,)."""
-        shape = (*context.shape[:2], 1)
-        normal = TorchNormal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
-        return Independent(normal, 1, validate_args=False)
+        return NormalEvent(self.loc, self.scale, torch.Size([*context.shape[:2], 1]), 1)
 
 
 class LibraryPosterior(Normal):

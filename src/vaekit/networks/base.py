@@ -10,13 +10,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from vaekit.networks.tanh import Tanh
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": lambda: nn.LeakyReLU(0.2),
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "silu": nn.SiLU,
-    "tanh": nn.Tanh,
+    "tanh": Tanh,
 }
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
 from vaekit.conditionals.base import Conditional, Consulted
+from vaekit.distributions.normal import NormalEvent
 
 
 class StandardNormal(Conditional):
@@ -37,6 +38,5 @@ class StandardNormal(Conditional):
 
     def forward(self, context: Tensor, model: Consulted) -> Distribution:
         """Batch (K, B) of the context, event `event_shape`."""
-        shape = (*context.shape[:2], *self.event_shape)
-        normal = Normal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
-        return Independent(normal, len(self.event_shape), validate_args=False)
+        shape = torch.Size([*context.shape[:2], *self.event_shape])
+        return NormalEvent(self.loc, self.scale, shape, len(self.event_shape))
