@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths, size
 from vaekit.networks.base import activation as act
-from vaekit.networks.fold import Unflatten, convolved, folded
+from vaekit.networks.fold import Flatten, Unflatten, convolved, folded
 from vaekit.networks.linear import Linear
 from vaekit.networks.norm import Norm, of_channels, of_features
 from vaekit.networks.phases import transposed
@@ -46,7 +46,7 @@ class ConvEncoder(Network):
         for (before, _, _), (after, _, _) in pairwise(shapes):
             convolution = nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1)
             layers += [convolution, *of_channels(norm, after), act(activation)]
-        layers += [nn.Flatten(), Linear(size(shapes[-1]), hidden_dim), *of_features(norm, hidden_dim), act(activation)]
+        layers += [Flatten(), Linear(size(shapes[-1]), hidden_dim), *of_features(norm, hidden_dim), act(activation)]
         self.layers = nn.Sequential(*layers, Linear(hidden_dim, size(out_shape)))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from vaekit.networks.base import Network, begin_convolution, check_image_shape, check_widths, size
 from vaekit.networks.base import activation as act
 from vaekit.networks.conv import pyramid
-from vaekit.networks.fold import Unflatten, convolved, folded
+from vaekit.networks.fold import Flatten, Unflatten, convolved, folded
 from vaekit.networks.linear import Linear
 from vaekit.networks.norm import Norm, of_channels, of_features
 
@@ -56,7 +56,7 @@ class ResidualEncoder(Network):
         layers += [
             *of_channels(norm, channels[-1]),
             act(activation),
-            nn.Flatten(),
+            Flatten(),
             Linear(size(shapes[-1]), hidden_dim),
         ]
         layers += [*of_features(norm, hidden_dim), act(activation), Linear(hidden_dim, size(out_shape))]
