@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,91 @@ settings.register_profile("vaekit", deadline=None, derandomize=True, database=No
 settings.load_profile("vaekit")
 
 
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays to the end: the collector of garbage need not look at it again every few seconds."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     if "torch" in sys.modules:  # a test without torch stays without it
         sys.modules["torch"].manual_seed(0)
+
+
+@lru_cache(maxsize=256)
+def _chosen(hydra: Callable[[list[str]], Any], folder: Path, choices: tuple[str, ...]) -> Any:
+    return hydra(list(choices))
+
+
+@pytest.fixture(scope="session")
+def shortcut() -> Callable[[Any, list[str]], Any]:
+    """What Hydra composes of the words, with the files of the same parts read once: this takes it a tenth of a second each time.
+
+    The settings are put on top by Hydra itself. What has an error, or a folder of the user's own, is Hydra's from the start.
+    """
+
+    def composed(hydra: Callable[[list[str]], Any], words: list[str]) -> Any:
+        from hydra._internal.config_loader_impl import ConfigLoaderImpl
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        module = sys.modules["vaekit.compose"]
+        if any(word.startswith("hydra") for word in words):
+            return hydra(words)
+        choices = [word for word in words if word.lstrip("+~").partition("=")[0].partition("@")[0] in module.GROUPS]
+        try:
+            config = deepcopy(_chosen(hydra, module.CONF, tuple(choices)))
+            settings = OverridesParser.create().parse_overrides([word for word in words if word not in choices])
+            ConfigLoaderImpl._apply_overrides_to_config(settings, config)
+        except Exception:
+            return hydra(words)
+        return config
+
+    return composed
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _composed_once(shortcut: Callable[[Any, list[str]], Any]) -> Iterator[None]:
+    """Compositions take the shortcut, all but those of tests/test_compose.py, which shows that it ends at the same place."""
+    module = sys.modules.get("vaekit.compose")
+    if module is None:  # a test without it stays without it
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_hydra", partial(shortcut, module._hydra))
+        yield
+
+
+@contextmanager
+def _without_pictures() -> Iterator[None]:
+    from vaekit import api
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_gallery", "animate"):
+            patch.setattr(api, name, lambda *_: None)
+        for name in ("Snapshots", "Stages"):
+            patch.setattr(api, name, lambda *_: api.Callback())
+        yield
+
+
+@pytest.fixture(scope="session")
+def without_pictures() -> Callable[[], AbstractContextManager[None]]:
+    """Where trainings draw nothing: it would take longer than a tiny training. Their pages are written all the same."""
+    return _without_pictures
+
+
+@pytest.fixture
+def no_pictures() -> Iterator[None]:
+    """None in this test."""
+    with _without_pictures():
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_pictures_here() -> Iterator[None]:
+    """None in this file, which must take no run of a longer life than its own."""
+    with _without_pictures():
+        yield
 
 
 @pytest.fixture(scope="module")

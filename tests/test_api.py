@@ -48,10 +48,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> api.Run:
 
 
 @pytest.fixture
-def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def quick(tmp_path: Path, no_pictures: None) -> Any:
     """Train without pictures."""
-    monkeypatch.setattr(api, "draw_gallery", lambda *_: None)
-    monkeypatch.setattr(api, "write_page", lambda *_: None)
     return lambda *overrides, **settings: vaekit.train(*TINY, f"output_dir={tmp_path}", *overrides, **settings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,14 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from vaekit.cli.aliases import quoted
-from vaekit.compose import CONF, GROUPS, PARTS, choices, compose, data_node, resolve
+from vaekit.compose import CONF, GROUPS, PARTS, _hydra, choices, compose, data_node, resolve
 from vaekit.errors import ConfigError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _composed_once() -> None:
+    """Here every composition is Hydra's from the start, and none takes the shortcut of tests/conftest.py."""
+
 
 MISTAKES = {
     "key": ("latent_dmi=3", "there is no key 'latent_dmi'; closest: latent_dim"),
@@ -278,6 +285,36 @@ def test_a_program_that_uses_hydra_itself_is_not_disturbed() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         assert compose(["latent_dim=3"]).latent_dim == 3
         assert own("train", overrides=["latent_dim=5"]).latent_dim == 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["model=cvae", "data=array"],
+        ["model=progressive", "latent_dim=3", "+training.samples=2", "output_dir='a b/${seed}'"],
+        ["likelihood=normal", "~beta", "+beta={kind: schedules.Linear, start: 0.0, stop: 1.0, steps: 9}", "seed=7"],
+        ["network.encoder.hidden_dims=[9,5]", "model=vae", "++optimizer.betas=[0.5,0.9]"],
+    ],
+    ids=" ".join,
+)
+def test_the_shortcut_of_the_other_tests_ends_where_hydra_does(words: list[str], shortcut: Any) -> None:
+    for _ in range(2):
+        found = shortcut(_hydra, words)
+        wanted = _hydra(words)
+        assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(wanted)
+        assert OmegaConf.is_struct(found) is OmegaConf.is_struct(wanted) is True
+        found.seed = 1234  # what one test does to it, another does not see
+
+
+@pytest.mark.parametrize("words", [["model=nothing"], ["latent_dmi=3"], ["~nothing"], ["+seed=3"], ["seed={a"]])
+def test_the_shortcut_says_of_mistakes_what_hydra_says(words: list[str], shortcut: Any) -> None:
+    said = []
+    for composed in (_hydra, partial(shortcut, _hydra)):
+        with pytest.raises(ConfigError) as caught:
+            composed(words)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
 
 
 def test_composing_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

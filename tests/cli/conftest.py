@@ -74,8 +74,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(said.last)
 
 
-@pytest.fixture
-def forked(tmp_path: Path) -> Callable[..., int]:
+@pytest.fixture(scope="session")
+def forked() -> Callable[..., int]:
     """The command in a process of its own, forked from this one: as real as another, without the seconds of its imports."""
 
     def start(*arguments: object, out: Path) -> int:

@@ -76,7 +76,10 @@ ODD = ["two words", "it's", 'say "x"', "a,b=c", "Größe ☃", "back\\slash", "$
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_odd_names_and_folders(odd: str, vaekit: Any, tiny: list[str], tmp_path: Path) -> None:
+def test_odd_names_and_folders(
+    odd: str, vaekit: Any, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "draw_gallery", lambda *_: None)  # frames and animation are pictures enough
     data = tmp_path / "in" / odd
     data.mkdir(parents=True)
     np.save(data / "x.npy", np.random.default_rng(0).random((60, 3)).astype(np.float32))
@@ -88,6 +91,7 @@ def test_odd_names_and_folders(odd: str, vaekit: Any, tiny: list[str], tmp_path:
     run = Path(said.last)
     assert run.parent == tmp_path / "out" / odd / odd
     assert yaml.safe_load((run / "config.yaml").read_text("utf-8"))["data"]["path"] == str(data / "x.npy")
+    assert (run / "figures" / "training.gif").is_file()
     assert vaekit("resume", run).code == 0
     assert vaekit("evaluate", run).code == 0
 
@@ -266,7 +270,8 @@ def test_list(vaekit: Any) -> None:
     assert "caltech101_silhouettes  Caltech" in said.out  # long names keep their distance, too
 
 
-def test_data(vaekit: Any) -> None:
+def test_data(vaekit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAEKIT_DATA", str(tmp_path))  # real files take seconds to verify: tests/data/test_named.py
     said = vaekit("data")
     assert said.code == 0
     for name in ("digits", "mnist", "fashion_mnist", "freyfaces", "comes with scikit-learn"):

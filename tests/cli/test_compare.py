@@ -32,12 +32,15 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def digits(run: Path, vaekit: Any, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(
+    run: Path, vaekit: Any, without_pictures: Any, tiny: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Three finished runs on the built-in data, and one that was stopped."""
     folder = tmp_path_factory.mktemp("compared")
     shutil.copytree(run, folder / "digits-mlp" / "first")
     shutil.copytree(run, folder / "digits-mlp" / "same")
-    said = vaekit("train", *tiny, "latent_dim=3", "seed=7", "--output-dir", folder)
+    with without_pictures():
+        said = vaekit("train", *tiny, "latent_dim=3", "seed=7", "--output-dir", folder)
     assert said.code == 0, said.err
     stopped = Path(shutil.copytree(run, folder / "digits-mlp" / "stopped"))
     (stopped / "model.safetensors").unlink()
@@ -45,7 +48,7 @@ def digits(run: Path, vaekit: Any, tiny: list[str], tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="module")
-def cells(vaekit: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cells(vaekit: Any, without_pictures: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of counts and one of their logarithms, on 160 cells of two kinds and two donors, some of them ill."""
     folder = tmp_path_factory.mktemp("cells")
     rng = np.random.default_rng(0)
@@ -59,7 +62,10 @@ def cells(vaekit: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         depth=counts.sum(1).astype(np.float64), index=np.array([f"cell {number}" for number in range(160)]),
     )  # fmt: skip
     for wishes in (["model=scvi"], ["expression=log1p", "likelihood=normal_optimal"]):
-        said = vaekit("train", *CELLS, *wishes, f"data.path={folder / 'cells.npz'}", "--output-dir", folder / "runs")
+        with without_pictures():
+            said = vaekit(
+                "train", *CELLS, *wishes, f"data.path={folder / 'cells.npz'}", "--output-dir", folder / "runs"
+            )
         assert said.code == 0, said.err
     return folder / "runs"
 

@@ -12,6 +12,7 @@ import pytest
 from vaekit import api
 from vaekit.data.errors import DataNotFoundError
 
+pytestmark = pytest.mark.usefixtures("no_pictures_here")
 OWN = ("beta=50", "hidden_dim=32", "training.epochs=8", "optimizer.lr=3e-3", "device=cpu", "evaluation.samples=2")
 
 

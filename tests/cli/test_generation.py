@@ -73,7 +73,7 @@ def test_without_the_packages(run: Path, vaekit: Any, monkeypatch: pytest.Monkey
     )
 
 
-def test_a_model_of_tables_has_no_images(tiny: list[str], tmp_path: Path, vaekit: Any) -> None:
+def test_a_model_of_tables_has_no_images(tiny: list[str], tmp_path: Path, vaekit: Any, no_pictures: None) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((60, 3)).astype(np.float32))
     trained = vaekit("train", *tiny, "data=array", f"data.path={tmp_path / 'x.npy'}", "--output-dir", tmp_path)
     assert trained.code == 0, trained.err

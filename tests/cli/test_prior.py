@@ -18,12 +18,11 @@ CODES = [*SMALL, "network.encoder.hidden_channels=8", "network.decoder.hidden_ch
 
 
 @pytest.fixture(scope="module")
-def codes_run(vaekit: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def codes_run(vaekit: Any, without_pictures: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished tiny VQ-VAE."""
-    folder = tmp_path_factory.mktemp("codes")
-    said = vaekit(
-        "train", "model=vqvae", *CODES, "posterior.codebook.codes=16", "training.epochs=3", f"output_dir={folder}"
-    )
+    words = ("model=vqvae", *CODES, "posterior.codebook.codes=16", "training.epochs=3")
+    with without_pictures():
+        said = vaekit("train", *words, f"output_dir={tmp_path_factory.mktemp('codes')}")
     assert said.code == 0, said.err
     return Path(said.last)
 
@@ -38,7 +37,7 @@ PRESETS = {
 
 
 @pytest.mark.parametrize("model", PRESETS)
-def test_the_preset_learns(vaekit: Any, tmp_path: Path, model: str) -> None:
+def test_the_preset_learns(vaekit: Any, no_pictures: None, tmp_path: Path, model: str) -> None:
     """Three epochs of six steps each gain two nats and more, by the ELBO on validation data."""
     said = vaekit(
         "train", f"model={model}", *PRESETS[model], "training.epochs=3", "optimizer.lr=0.005", f"output_dir={tmp_path}"

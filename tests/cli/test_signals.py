@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from vaekit import api
 
 SOURCE = Path(__file__).parents[2] / "src"
 LONG = [
@@ -44,11 +46,28 @@ def wait_for(what: Callable[[], object], seconds: float = 180.0) -> None:
         time.sleep(0.002)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_gallery() -> Iterator[None]:
+    """Frames, animation and page are drawn here as ever; the pictures at the end would be most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "draw_gallery", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(vaekit: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     said = vaekit("train", *LONG, "--output-dir", tmp_path_factory.mktemp("whole"))
     assert said.code == 0, said.err
     return results(Path(said.last))
+
+
+@pytest.fixture(scope="module")
+def length(forked: Any, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Seconds of the command that is killed below."""
+    folder = tmp_path_factory.mktemp("timed")
+    began = time.monotonic()
+    assert ended(forked("train", *LONG, "--output-dir", folder, out=folder / "out")) == 0
+    return time.monotonic() - began
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -74,12 +93,9 @@ def test_a_signal_ends_the_command_after_a_checkpoint_with_the_line_that_goes_on
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_five_kills_at_random_moments(
-    seed: int, tmp_path: Path, forked: Any, vaekit: Any, whole: dict[str, bytes]
+    seed: int, tmp_path: Path, forked: Any, length: float, whole: dict[str, bytes]
 ) -> None:
     chance = random.Random(seed)
-    began = time.monotonic()
-    assert ended(forked("train", *LONG, "--output-dir", tmp_path / "timed", out=tmp_path / "out")) == 0
-    length = time.monotonic() - began
     process = forked("train", *LONG, "--output-dir", tmp_path / "runs", out=tmp_path / "out")
     codes = []
     for number in chance.sample([signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGKILL], 5):
@@ -108,8 +124,6 @@ def test_a_signal_outside_of_the_loop(
     tiny: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from vaekit import api
-
     def interrupted(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), number)
         time.sleep(5)

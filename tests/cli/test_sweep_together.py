@@ -17,24 +17,18 @@ from safetensors.torch import load_file
 
 pytest.importorskip("optuna")
 
-from vaekit import api
 from vaekit.sweep import Choices, Definition
 from vaekit.sweep.metric import Metric
 from vaekit.sweep.sampling import Settings
 from vaekit.sweep.store import StorageError, Store, sqlite
 from vaekit.sweep.worker import Plan, Worker
 
+pytestmark = pytest.mark.usefixtures("no_pictures_here")
 TINY = [
     "hidden_dim=8", "latent_dim=2", "training.batch_size=400", "training.epochs=2", "evaluation.samples=1", "device=cpu",
     "training.checkpoint_seconds=0",
 ]  # fmt: skip
 GRID = ("beta=0.5,1", "seed=1,2,3")
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "draw_gallery", lambda *_: None)
-    monkeypatch.setattr(api, "animate", lambda *_: None)
 
 
 @pytest.fixture
@@ -73,10 +67,7 @@ def rows(run: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def alone(vaekit: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sweep one run after another."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "draw_gallery", lambda *_: None)
-        patch.setattr(api, "animate", lambda *_: None)
-        said = vaekit("sweep", *TINY, *GRID, "--output-dir", tmp_path_factory.mktemp("alone"))
+    said = vaekit("sweep", *TINY, *GRID, "--output-dir", tmp_path_factory.mktemp("alone"))
     assert said.code == 0, said.err
     return Path(said.last)
 

@@ -135,7 +135,7 @@ def test_generation_is_measured_by_what_can_be_learned_from_it(vaekit: Any, trai
     assert "tstr_auc" in (trained.path / "report.html").read_text("utf-8")
 
 
-def test_a_resumed_training_is_the_same(path: Path, trained: Run, tmp_path: Path) -> None:
+def test_a_resumed_training_is_the_same(path: Path, trained: Run, no_pictures: None, tmp_path: Path) -> None:
     from vaekit.training.loop import Callback, Progress
 
     class Crash(BaseException):
@@ -157,7 +157,7 @@ def test_a_resumed_training_is_the_same(path: Path, trained: Run, tmp_path: Path
 
 
 @pytest.mark.filterwarnings("ignore:.*have levels that no training row has")
-def test_two_thousand_rows_of_adult_give_a_thousand_like_them(vaekit: Any, tmp_path: Path) -> None:
+def test_two_thousand_rows_of_adult_give_a_thousand_like_them(vaekit: Any, no_pictures: None, tmp_path: Path) -> None:
     """What the whole set does is on the page of the preset; here its columns pass through every command."""
     found = find_files(ENTRIES["adult"], None)[1]
     if found.missing:
@@ -183,7 +183,7 @@ def test_two_thousand_rows_of_adult_give_a_thousand_like_them(vaekit: Any, tmp_p
     assert metrics["marginal_distance"].value > metrics["marginal_distance_of_real"].value
 
 
-def test_other_codes_and_priors_take_tables_too(path: Path, vaekit: Any, tmp_path: Path) -> None:
+def test_other_codes_and_priors_take_tables_too(path: Path, vaekit: Any, no_pictures: None, tmp_path: Path) -> None:
     """A plain autoencoder with a squared error, and its fitted prior: rows come back from it as well."""
     words = [word for word in overrides(path) if word != "model=table_vae"]
     run = api.train(*words, "model=ae", f"output_dir={tmp_path}")

@@ -12,10 +12,10 @@ from vaekit import runs
 
 
 @pytest.fixture(scope="session")
-def conditional(tiny: list[str], vaekit: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    said = vaekit(
-        "train", *tiny, "training.epochs=1", "model=cvae", "--output-dir", tmp_path_factory.mktemp("conditional")
-    )
+def conditional(tiny: list[str], vaekit: Any, without_pictures: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("conditional")
+    with without_pictures():
+        said = vaekit("train", *tiny, "training.epochs=1", "model=cvae", "--output-dir", folder)
     assert said.code == 0, said.err
     return Path(said.last)
 

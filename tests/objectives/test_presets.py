@@ -53,9 +53,7 @@ def _one_thread() -> Any:
 
 
 @pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    monkeypatch.setattr(api, "draw_gallery", lambda *_, **__: None)
-    monkeypatch.setattr(api, "write_page", lambda *_: None)
+def train(tmp_path: Path, no_pictures: None) -> Callable[..., Run]:
     return lambda *overrides, **given: api.train(*SMALL, *overrides, f"output_dir={tmp_path}", **given)
 
 

@@ -32,7 +32,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
     return TINY
 
@@ -40,12 +40,6 @@ def tiny() -> tuple[str, ...]:
 @pytest.fixture
 def crash() -> type[BaseException]:
     return Crash
-
-
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "draw_gallery", lambda *_: None)
-    monkeypatch.setattr(api, "write_page", lambda *_: None)
 
 
 @pytest.fixture
@@ -78,7 +72,7 @@ def resume() -> Callable[..., bool]:
     return go
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def results() -> Callable[[Path], dict[str, bytes]]:
     """What two equal runs have in common, byte for byte."""
     return lambda path: {

@@ -28,6 +28,14 @@ VARIANTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(
+    no_pictures_here: None, tiny: tuple[str, ...], results: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """What the tiny run comes to where nothing stops it."""
+    return dict(results(api.train(*tiny, f"output_dir={tmp_path_factory.mktemp('whole')}").path))
+
+
 def stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -46,31 +54,32 @@ def test_stopped_after_every_step(
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 6, 8, 11, 12])
-def test_stopped_once(step: int, train: Any, resume: Any, results: Any, after_step: Any) -> None:
+def test_stopped_once(
+    step: int, train: Any, resume: Any, results: Any, after_step: Any, whole: dict[str, bytes]
+) -> None:
     path = train("stopped", callback=after_step(step, stop))
     assert [p.name for p in (path / "checkpoints").iterdir()] == [f"step-{step:09d}"]
     assert resume(path)
-    assert results(path) == results(train("whole"))
+    assert results(path) == whole
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9], ids=["checkpoint at each step", "no checkpoint yet"])
 def test_killed_at_each_step_before_its_checkpoint(
-    seconds: float, train: Any, resume: Any, results: Any, after_step: Any, crash: Any
+    seconds: float, train: Any, resume: Any, results: Any, after_step: Any, crash: Any, whole: dict[str, bytes]
 ) -> None:
     def kill() -> None:
         raise crash
 
-    whole = train("whole")
     path = train("killed", f"training.checkpoint_seconds={seconds}", callback=after_step(1, kill))
     for step in range(2, STEPS + 1):
         assert not resume(path, after_step(step, kill))
     assert resume(path)
-    assert results(path) == results(whole)
+    assert results(path) == whole
     assert len((path / "metrics.jsonl").read_text().splitlines()) == STEPS // STEPS_PER_EPOCH
 
 
 def test_killed_between_a_row_and_its_checkpoint(
-    train: Any, resume: Any, results: Any, after_epoch: Any, crash: Any
+    train: Any, resume: Any, results: Any, after_epoch: Any, crash: Any, whole: dict[str, bytes]
 ) -> None:
     def kill() -> None:
         raise crash
@@ -80,22 +89,30 @@ def test_killed_between_a_row_and_its_checkpoint(
         assert len((path / "metrics.jsonl").read_text().splitlines()) == epoch - 1  # the row was written ...
         assert not resume(path, after_epoch(epoch, kill))  # ... and is written again
     assert resume(path)
-    assert results(path) == results(train("whole"))
+    assert results(path) == whole
 
 
-def test_a_row_that_a_kill_cut_off(train: Any, resume: Any, results: Any, after_step: Any) -> None:
+def test_a_row_that_a_kill_cut_off(
+    train: Any, resume: Any, results: Any, after_step: Any, whole: dict[str, bytes]
+) -> None:
     path = train("killed", callback=after_step(6, stop))
     with (path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "epo')
     assert resume(path)
-    assert results(path) == results(train("whole"))
+    assert results(path) == whole
 
 
 @pytest.mark.parametrize("phase", ["evaluate", "draw_gallery", "write_page", "beta_of"])
 def test_killed_after_the_last_step(
-    phase: str, train: Any, resume: Any, results: Any, monkeypatch: pytest.MonkeyPatch, crash: Any, after_step: Any
+    phase: str,
+    train: Any,
+    resume: Any,
+    results: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    crash: Any,
+    after_step: Any,
+    whole: dict[str, bytes],
 ) -> None:
-    whole = train("whole")
     nothing = after_step(0, lambda: None)
     steps_done = {"beta_of": 1}.get(phase, 0)  # it is asked before the training as well
 
@@ -111,7 +128,7 @@ def test_killed_after_the_last_step(
         path = train("killed", callback=nothing)
     assert (path / "checkpoints" / f"step-{STEPS:09d}").is_dir()
     assert resume(path)
-    assert results(path) == results(whole)  # the effective beta is that of the warm-up's end, not of its start
+    assert results(path) == whole  # the effective beta is that of the warm-up's end, not of its start
     assert json.loads((path / "metrics.json").read_text())["effective_beta"]["value"] == 1.0
 
 
@@ -192,7 +209,9 @@ def test_another_configuration_is_refused(
     assert said in str(caught.value)
 
 
-def test_settings_that_change_no_weight_may_change(train: Any, resume: Any, results: Any, after_step: Any) -> None:
+def test_settings_that_change_no_weight_may_change(
+    train: Any, resume: Any, results: Any, after_step: Any, whole: dict[str, bytes]
+) -> None:
     path = train("changed", callback=after_step(6, stop))
     config = yaml.safe_load((path / "config.yaml").read_text())
     config["training"] |= {"checkpoint_seconds": 0.0, "keep_checkpoints": 3}
@@ -200,7 +219,7 @@ def test_settings_that_change_no_weight_may_change(train: Any, resume: Any, resu
     (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     assert resume(path)
     assert len(list((path / "checkpoints").iterdir())) == 3
-    assert results(path) == results(train("whole"))
+    assert results(path) == whole
 
 
 def test_changed_data_are_refused(train: Any, after_step: Any, tmp_path: Path) -> None:
@@ -216,7 +235,9 @@ def test_changed_data_are_refused(train: Any, after_step: Any, tmp_path: Path) -
         api.resume(path)
 
 
-def test_another_number_of_threads_does_not_matter(train: Any, resume: Any, results: Any, after_step: Any) -> None:
+def test_another_number_of_threads_does_not_matter(
+    train: Any, resume: Any, results: Any, after_step: Any, whole: dict[str, bytes]
+) -> None:
     path, early = train("threads", callback=after_step(6, stop)), train("early", callback=after_step(6, stop))
     for folder in (early / "checkpoints").iterdir():
         for file in folder.iterdir():
@@ -230,7 +251,6 @@ def test_another_number_of_threads_does_not_matter(train: Any, resume: Any, resu
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    whole = results(train("whole"))
     assert results(path) == whole
     assert results(early) == whole
 
@@ -247,7 +267,7 @@ def test_leftovers_of_a_kill_are_removed(train: Any, resume: Any, after_step: An
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
-    train: Any, results: Any, after_step: Any, no_pictures: None
+    train: Any, results: Any, after_step: Any, no_pictures: None, whole: dict[str, bytes]
 ) -> None:
     path = train("flipped", "training.checkpoint_seconds=0", callback=after_step(7, stop))
     newest = path / "checkpoints" / "step-000000007" / "model.safetensors"
@@ -257,7 +277,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
     (warning,) = (line for line in said if "is damaged:" in line)
     assert "model.safetensors has SHA-256" in warning
     assert "Going on after step 6." in said
-    assert results(path) == results(train("whole"))
+    assert results(path) == whole
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_last_good_checkpoint(

@@ -19,6 +19,8 @@ from vaekit.networks.sparse import InUse, columns_in_use
 
 # below this many multiplications the call itself costs more than the better kernel saves
 _WORTHWHILE = 1 << 23
+# with so many inputs, to write the gradient of the outputs down again the other way round costs less than the better kernel saves
+_COPY_PAYS = 384
 # the family that its processors give as their own
 _ZEN_5 = 26
 
@@ -29,9 +31,9 @@ class Linear(nn.Linear):
     torch multiplies float32 matrices on a CPU with MKL, which on AMD processors uses half the width of their vector registers;
     oneDNN, which torch also brings, uses all of it. Where the processor computes on the whole width at once (Zen 5) it was
     measured at twice the speed on the shapes of `benchmarks/mnist_epoch.py`; where it takes two turns for it (Zen 4) at 1.1 to
-    1.4 times, and not for the gradient of a weight, whose transposed operand it copies first. Which of the two is used depends
-    on the processor and the shapes alone, never on a measurement, so that a resumed run computes the same bits. Both sum in
-    float32, in different orders.
+    1.4 times, and for the gradient of a weight only where a copy of its transposed operand is the smaller part. Which of the two
+    is used depends on the processor and the shapes alone, never on a measurement, so that a resumed run computes the same bits.
+    Both sum in float32, in different orders.
 
     Of wide data that are mostly zeros only the columns in use are multiplied: `networks.sparse`. The gradient of a large weight
     goes to the memory of the one before it: `networks.reuse`.
@@ -81,6 +83,8 @@ class _Product(torch.autograd.Function):
             of_weight = torch.mm(gradient.t(), x, out=ctx.memory(weight.shape, weight))
         elif needs_weight and _whole_width():
             of_weight = _product(gradient.t(), x.t(), None)
+        elif needs_weight and x.shape[1] >= _COPY_PAYS:
+            of_weight = _product(gradient.t().contiguous(), x.t(), None)
         elif needs_weight:
             of_weight = torch.mm(gradient.t(), x)
         return (

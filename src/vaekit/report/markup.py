@@ -43,7 +43,10 @@ def visible(text: str, keep: str = "") -> str:
         text: Any text, for instance a name from a file.
         keep: Control characters that are wanted all the same, such as the line break.
     """
-    return "".join(character if character in keep or _is_visible(character) else "\ufffd" for character in str(text))
+    text = str(text)
+    if text.isascii() and text.isprintable():  # a picture within a page is a million characters
+        return text
+    return "".join(character if character in keep or _is_visible(character) else "\ufffd" for character in text)
 
 
 def _is_visible(character: str) -> bool:
