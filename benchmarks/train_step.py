@@ -42,7 +42,8 @@ IMAGES = 12800
 MOST_STEPS = IMAGES // 128
 # vaekit looks at a hundred steps before it writes a program for them
 WARM_UP = 100
-OURS, FLOOR, SCRIPT = "vaekit", "floor: its products alone", "plain DataLoader script"
+OURS, COMPILED = "vaekit", "vaekit, training.compile=true"
+FLOOR, SCRIPT = "floor: its products alone", "plain DataLoader script"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Case:
         plain: The same model of torch's layers; None where no script is compared.
         widths: Of the hidden layers and the latent, for libraries that are given a perceptron.
         cells: Whether the data are counts of cells: vaekit has them sparse, the others dense in memory.
+        most: Steps in a turn, for models of which one takes long.
+        compiles: Whether vaekit takes part a second time, with compiled steps.
     """
 
     about: str
@@ -66,6 +69,8 @@ class Case:
     plain: Callable[[], PlainVAE] | None = None
     widths: tuple[tuple[int, ...], int] | None = field(default=None)
     cells: bool = False
+    most: int = MOST_STEPS
+    compiles: bool = False
 
 
 def _hidden(*widths: int) -> tuple[str, ...]:
@@ -75,30 +80,32 @@ def _hidden(*widths: int) -> tuple[str, ...]:
 
 CASES = {
     "mlp": Case(
-        "784-400-20, batch 128", ("latent_dim=20", *_hidden(400)), plain=lambda: mlp((400,), 20), widths=((400,), 20)
+        "784-400-20, batch 128", ("latent_dim=20", *_hidden(400)), plain=lambda: mlp((400,), 20), widths=((400,), 20),
+        compiles=True,
     ),
     "mlp2": Case(
         "784-400-400-20, batch 128", ("latent_dim=20", *_hidden(400, 400)), plain=lambda: mlp((400, 400), 20),
-        widths=((400, 400), 20),
+        widths=((400, 400), 20), compiles=True,
     ),
     "conv": Case(
         "convolutions of 32 and 64 channels, 28 x 28, batch 128", ("model=cnn", "latent_dim=20"),
-        plain=lambda: PlainVAE(*convolutional(20)),
+        plain=lambda: PlainVAE(*convolutional(20)), most=20,
     ),
     "progressive": Case(
         "the growing network at its last stage, 32 x 32, batch 128",
         ("model=progressive", "epochs_per_stage=1", "latent_dim=20"), side=32, plain=lambda: PlainVAE(*progressive(20)),
+        most=10,
     ),
     "iwae": Case(
         "importance weighted, K = 50, 784-200-200-50, tanh, batch 20",
         ("model=iwae", "latent_dim=50", *_hidden(200, 200), "network.encoder.activation=tanh", "network.decoder.activation=tanh"),
-        batch=20, plain=lambda: mlp((200, 200), 50, 50, nn.Tanh),
+        batch=20, plain=lambda: mlp((200, 200), 50, 50, nn.Tanh), compiles=True,
     ),
     "wide": Case(
         f"{cells.GENES:,} features, 5 % not zero, layers of 2048, 1024 and 512, batch 128", ("model=vae", "expression=log1p"),
-        plain=lambda: PlainVAE(*wide(cells.GENES), density="normal"), cells=True,
+        plain=lambda: PlainVAE(*wide(cells.GENES), density="normal"), cells=True, most=5,
     ),
-    "vqvae": Case("VQ-VAE, maps of 7 x 7 codes, 28 x 28, batch 128", ("model=vqvae",)),
+    "vqvae": Case("VQ-VAE, maps of 7 x 7 codes, 28 x 28, batch 128", ("model=vqvae",), most=10),
 }  # fmt: skip
 
 
@@ -116,11 +123,11 @@ def dataset_of(case: Case) -> Dataset:
     return Dataset("made up", split, split, split, "value / 255", False, 0.0, 1.0, levels=256)
 
 
-def train_vaekit(turns: Turns, name: str) -> None:
+def train_vaekit(turns: Turns, name: str, *overrides: str) -> None:
     """vaekit's own loop, as `vaekit train` runs it."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    train_in_turns(turns, _session(name))
+    train_in_turns(turns, _session(name, *overrides))
 
 
 def run_floor(turns: Turns, name: str) -> None:
@@ -157,15 +164,17 @@ def run_other(turns: Turns, name: str, library: str) -> None:
         turns.serve(jax_steps(*case.widths, images, case.batch))
 
 
-def _session(name: str) -> Session:
+def _session(name: str, *overrides: str) -> Session:
     case = CASES[name]
-    return session_of([f"training.batch_size={case.batch}", *case.overrides], dataset_of(case))
+    return session_of([f"training.batch_size={case.batch}", *case.overrides, *overrides], dataset_of(case))
 
 
 def contestants(name: str) -> tuple[dict[str, Contestant], list[str]]:
     """Who takes part, and who is not installed."""
     case = CASES[name]
     made: dict[str, Contestant] = {OURS: (train_vaekit, (name,)), FLOOR: (run_floor, (name,))}
+    if case.compiles:
+        made[COMPILED] = (train_vaekit, (name, "training.compile=true"))
     takes_part = {SCRIPT: case.plain, "Lightning": case.plain, "pythae": case.widths, "JAX, lax.scan": case.widths}
     missing = []
     for library, given in takes_part.items():
@@ -193,7 +202,7 @@ def main() -> None:
     found = {}
     for name in options.case or CASES:
         made, missing = contestants(name)
-        steps = min(options.steps, 5) if CASES[name].cells else options.steps  # a second each
+        steps = min(options.steps, CASES[name].most)
         taken = take_turns(made, options.rounds, steps, steps if CASES[name].cells else WARM_UP)
         print(f"\n{name}: {CASES[name].about}")
         print(as_table(taken, OURS))

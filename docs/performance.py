@@ -22,14 +22,15 @@ from vaekit.files import write_atomically
 DOCS = Path(__file__).parent
 FOLDER, PICTURE = DOCS / "performance", DOCS / "figures" / "performance.png"
 SCRIPTS: dict[str, list[str]] = {
-    "train_step": ["--rounds", "5", "--steps", "20"],
+    "train_step": ["--rounds", "7", "--steps", "60"],
     "mnist_epoch": ["--epochs", "3"],
     "together": ["--hidden", "32", "64", "128", "--models", "1", "4", "16", "--rounds", "3"],
     "startup": [],
     "memory": [],
     "scale": [],
 }
-OURS, FLOOR, SCRIPT = "vaekit", "floor: its products alone", "plain DataLoader script"
+OURS, COMPILED = "vaekit", "vaekit, training.compile=true"
+FLOOR, SCRIPT = "floor: its products alone", "plain DataLoader script"
 Rounds = Sequence[Sequence[float]]
 
 CASES = {
@@ -56,9 +57,9 @@ def middle(rounds: Rounds, place: int = 0) -> float:
     return 1e3 * statistics.median(each[place] for each in rounds)
 
 
-def share(taken: Mapping[str, Rounds], other: str, place: int = 0) -> tuple[float, float, float]:
+def share(taken: Mapping[str, Rounds], other: str, place: int = 0, who: str = OURS) -> tuple[float, float, float]:
     """vaekit's time over another's, pair by pair within a round: median, least, most."""
-    pairs = [mine[place] / its[place] for mine, its in zip(taken[OURS], taken[other], strict=True)]
+    pairs = [mine[place] / its[place] for mine, its in zip(taken[who], taken[other], strict=True)]
     return statistics.median(pairs), min(pairs), max(pairs)
 
 
@@ -82,6 +83,10 @@ def steps(figures: Mapping[str, Any]) -> Iterator[str]:
             bar = BARS.get(name, {}).get(who)
             told = "" if bar is None else verdict(ratio, bar)
             yield f"| {who} | {' | '.join(cells)} | {ratio:.2f} ({least:.2f} to {most:.2f}) | {told} |"
+        if COMPILED in taken:
+            others = [who for who in taken if who not in (OURS, COMPILED, SCRIPT)]
+            told = ", ".join(f"{share(taken, who, who=COMPILED)[0]:.2f} of {who}" for who in others)
+            yield f"\nWith compiled steps, `training.compile=true`: {told}."
 
 
 def epoch(figures: Mapping[str, Any]) -> Iterator[str]:
@@ -191,6 +196,7 @@ def picture(figures: Mapping[str, Any], file: Path) -> None:
     cases = [name for name in CASES if name in figures["cases"]]
     colors = {
         OURS: "#1b6ca8",
+        COMPILED: "#6aa5d0",
         SCRIPT: "#b0b0b0",
         "Lightning": "#8d6cab",
         "pythae": "#c98a3a",
@@ -272,11 +278,17 @@ NOTES = """
   from then on played without modules, distributions and autograd (`training/program.py`). They are the same operations in the same
   order, so the numbers are the same bits: it is checked in the first such step, and a training may be stopped and resumed anywhere.
   What decides by a value is not recorded, and is trained as before.
+  A third of the operations go before that, by rules that leave the same numbers (`training/simplify.py`), and Adam's kernel is
+  called without the search for its operands (`training/adam.py`).
+- **A step can be compiled**, with `training.compile=true` (`training/compiled.py`, off by default): `torch.compile` makes a few
+  loops of the many small operations. It takes 20 to 60 seconds and a C++ compiler, and as it rounds differently it is done before
+  the first step, so that a resumed run has the same bits. It pays for small models that are trained for hours. What was compiled
+  is kept in the user's cache; where a step cannot be compiled, a line says why and it is recorded.
 - **Products by the faster library**: on AMD processors with 512-bit vectors those of oneDNN (`networks/linear.py`).
 - **The convolutions of a decoder at the smaller size**: pixels doubled and then convolved are four small kernels on the image as it
   was, 4/9 of the multiplications (`networks/phases.py`); and images lie with their channels side by side.
-- **Likelihoods from logits** in as few passes over memory as it takes, fused Adam, importance samples as part of the batch, and no
-  look at a number of the device within an interval.
+- **Likelihoods from logits** in as few passes over memory as it takes, importance samples as part of the batch, what is the same
+  for all of them worked out once (`distributions/normal.py`), and no look at a number of the device within an interval.
 - **Counts of cells** stay sparse until the first layer, which multiplies the columns in use (`networks/sparse.py`); the memory of a
   large gradient is used again (`networks/reuse.py`).
 - **Float32 products are float32**: nothing sets TF32 or bfloat16 behind the user's back.
@@ -295,10 +307,6 @@ NOTES = """
 
 ## What was tried and did not pay
 
-- `torch.compile` of the recorded step, whole: 26 seconds of compiling for 784-400-20 with g++ 12, after which forward and backward
-  took 6.0 to 6.5 ms where the recorded operations took 6.7 to 7.1 ms (floor 5.6 ms, one run). It pays after some 40,000 steps,
-  rounds differently, and would have to be written into every checkpoint. So there is no switch for it: recording gives most of it
-  at once.
 - Huge pages for the heap (glibc's `hugetlb`), and a heap that never gives memory back: no difference within the noise for
   784-400-20. The second is on all the same, for convolutions gain a quarter.
 - Binary cross-entropy through `sigmoid` computed once for both passes: `log1p` of it costs what `softplus` costs.

@@ -29,7 +29,7 @@ EVEN = dict.fromkeys(PARTS, 1.0)
 def test_shares_add_up_to_one() -> None:
     parts = shares({part: 0.1 * number for number, part in enumerate(PARTS)})
     assert math.isclose(sum(parts.values()), 1.0)
-    assert parts["rest"] == pytest.approx(8 / 36)
+    assert parts["rest"] == pytest.approx(9 / 45)
     assert shares(dict.fromkeys(PARTS, 0.0)) == {}
 
 

@@ -220,6 +220,10 @@ def test_the_models_own_their_tensors_afterwards() -> None:
 
 CANNOT = {
     "shapes": ((("latent_dim=2",), ("latent_dim=3",)), "not of one shape"),
+    "compiled": (
+        (("training.compile=true", "seed=1"), ("training.compile=true", "seed=2")),
+        "their steps are compiled",
+    ),
     "codes": ((("model=vqvae", "seed=1"), ("model=vqvae", "seed=2")), "which of their codes is the nearest"),
     "batches": ((("seed=1",), ("training.batch_size=300",)), "take different ones"),
     "data": ((("seed=1",), ("data.binarisation=none",)), "not trained on the same data"),

@@ -112,6 +112,7 @@ _REMEDIES = {
     "optimizer": "bound by the optimizer, whose work is the same for any batch: a larger batch would help",
     "pictures": "bound by drawing pictures, of which there is a certain number at most: a longer training spends less on them",
     "checkpoints": "bound by writing checkpoints: a larger training.checkpoint_seconds would help, or a faster disk",
+    "recording": "bound by recording or compiling the step, which is done once: a longer training spends less on it",
     "rest": "bound by what goes on around the steps: a larger batch, and so fewer steps, would help",
 }
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
-PARTS = ("data", "forward", "backward", "optimizer", "evaluation", "pictures", "checkpoints", "waiting", "rest")
-# what these wait for is theirs: a checkpoint is over when the disk has it
-_OWN_WAITING = frozenset({"checkpoints", "waiting"})
+PARTS = (
+    "data", "forward", "backward", "optimizer", "recording", "evaluation", "pictures", "checkpoints", "waiting", "rest",
+)  # fmt: skip
+# what these wait for is theirs: a checkpoint is over when the disk has it, and a step is compiled by other processes
+_OWN_WAITING = frozenset({"checkpoints", "recording", "waiting"})
 
 
 class Clock:

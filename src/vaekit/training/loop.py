@@ -33,6 +33,7 @@ class Progress:
         guard: Which steps had to be left out.
         clock: Where the time goes.
         refusal: Why a step could not be recorded, if one could not.
+        uncompiled: Why one could not be compiled, if it was to be.
     """
 
     step: int
@@ -43,6 +44,7 @@ class Progress:
     guard: Guard | None = None
     clock: Clock = field(default_factory=Clock)
     refusal: str = ""
+    uncompiled: str = ""
 
     @property
     def epoch(self) -> int:
@@ -81,6 +83,7 @@ def fit(
     steps: int,
     steps_per_epoch: int,
     samples: int = 1,
+    compiles: bool = False,
     start: int = 0,
     history: History | None = None,
     callbacks: Sequence[Callback] = (),
@@ -100,6 +103,7 @@ def fit(
         steps: At which step to stop, counted from 0 over all epochs.
         steps_per_epoch: For the rows of the history.
         samples: Posterior draws of each example, K.
+        compiles: Whether steps are compiled where they can be.
         start: Steps already done.
         history: Of those steps.
         callbacks: Called in their order.
@@ -116,7 +120,7 @@ def fit(
     guard = Guard(model, objective, players, skip_limit)
     clock = Clock() if clock is None else clock
     progress = Progress(start, steps, steps_per_epoch, history, guard=guard, clock=clock)
-    passes = Passes(model, objective, players, guard.telling, samples, history.values, clock)
+    passes = Passes(model, objective, players, guard.telling, samples, history.values, clock, compiles)
     clocked = nn.ModuleList([model, objective])
     moving = annealed_values(clocked)
     advance(clocked, max(start - 1, 0))  # where the last step left it, also when none is left to do
@@ -134,7 +138,7 @@ def fit(
             clock.lap("data")
             active = [player for player in players if player.active(step)]
             progress.loss, values, good = _move(passes, active, batch, guard, step, clock)
-            progress.step, progress.refusal = step + 1, passes.refusal
+            progress.step, progress.refusal, progress.uncompiled = step + 1, passes.refusal, passes.uncompiled
             history.observe(values, len(batch.x), good)
             clock.step()
             _tell(callbacks, progress)

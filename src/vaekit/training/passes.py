@@ -18,6 +18,7 @@ from vaekit.networks.reuse import LARGE
 from vaekit.objectives.base import Loss, Objective
 from vaekit.schedules import annealed_values
 from vaekit.training.clock import Clock
+from vaekit.training.compiled import alike
 from vaekit.training.device import generator_states, set_generator_states
 from vaekit.training.guard import verdict
 from vaekit.training.players import Player, total
@@ -53,6 +54,7 @@ class _Kind:
     seen: int = 0
     program: Program | None = None
     refused: bool = False
+    compiles: bool = False
 
 
 class Passes:
@@ -62,6 +64,9 @@ class Passes:
     gradients, buffers and random generators agree to the last bit is it used from then on. So a training, stopped and resumed
     anywhere, does not depend on when or whether that was, as long as what its modules do is a function of what is in the kind:
     the shapes of the batch, the schedules that decide which layers take part, and of each module whether it trains.
+
+    A training whose steps are compiled has them compiled from the first on, as they round differently: then a training that is
+    stopped and resumed is the same as long as the same steps can be compiled again. What cannot is recorded.
 
     Passes of several players, of modules with hooks, and of layers so large that their gradients have memory of their own, are
     never recorded; nor are passes that write to parameters, or keep tensors of theirs in a module.
@@ -74,9 +79,11 @@ class Passes:
         samples: K.
         values: What is added up of a loss.
         clock: Told where the time goes.
+        compiles: Whether passes are compiled where they can be.
 
     Attributes:
         refusal: Why a pass could not be recorded, if one could not.
+        uncompiled: Why a pass could not be compiled, if it was to be.
     """
 
     def __init__(
@@ -88,10 +95,11 @@ class Passes:
         samples: int,
         values: Callable[[Loss], Tensor],
         clock: Clock,
+        compiles: bool = False,
     ) -> None:
         self.model, self.objective, self.samples = model, objective, samples
         self.telling, self.values, self.clock = telling, values, clock
-        self.refusal = ""
+        self.refusal, self.uncompiled, self.compiles = "", "", compiles
         self._kinds: dict[Any, _Kind] = {}
         self._whole = _Whole(model, objective, samples)
         self._parameters = dict(self._whole.named_parameters())
@@ -110,6 +118,8 @@ class Passes:
             told = {id(parameter) for parameter in telling(self._player)}
             self._telling = [place for place, each in enumerate(self._player.parameters) if id(each) in told]
             self._roles = objective.roles
+        elif compiles:
+            self.uncompiled = "it has several players, or layers so large that their gradients have memory of their own"
 
     def __call__(self, batch: Batch, players: Sequence[Player]) -> Outcome:
         """The pass over a batch for the players that are active."""
@@ -119,9 +129,11 @@ class Passes:
         if kind.program is not None and kind.program.bound:
             return self._played(kind.program, batch)
         kind.seen += 1
-        if kind.refused or kind.seen < _WORTHWHILE:
+        if kind.refused or kind.seen < (1 if kind.compiles else _WORTHWHILE):
             return self._by_hand(batch, players)
-        return self._recorded(kind, batch)
+        outcome = self._recorded(kind, batch)
+        self.clock.lap("recording")
+        return outcome
 
     def _by_hand(self, batch: Batch, players: Sequence[Player]) -> Outcome:
         trace = self.model(batch.x, self.samples, batch.context)
@@ -145,7 +157,7 @@ class Passes:
             tuple(value.number for value in self._annealed if value.decides),
             tuple(module.training for module in self._modules),
         )
-        kind = self._kinds.pop(key, None) or _Kind()
+        kind = self._kinds.pop(key, None) or _Kind(compiles=self.compiles)
         self._kinds[key] = kind  # the last used are kept
         if len(self._kinds) > _MOST:
             self._kinds.pop(next(iter(self._kinds)))
@@ -187,30 +199,43 @@ class Passes:
         outcome = self._by_hand(batch, [self._player])
         if not bool(outcome.good):
             return outcome
-        if versions != self._versions() or any(map(_hooked, self._modules)):
-            kind.refused, self.refusal = True, "a module has hooks, or writes to its parameters"
-            return outcome
         after = generator_states(device), _copies(self._buffers)
         gradients = [parameter.grad for parameter in self._player.parameters]
         expected = [*_numbers(outcome), *gradients, *after[1]]
-        try:
-            with unchecked(), _unmarked(self._modules):
-                program = Program(self._pass, self._state(), _inputs(batch))
-            self._put_back(before, device)
-            played = self._played(program, batch)
-            found = [*_numbers(played), *(parameter.grad for parameter in self._player.parameters)]
-            found += list(self._buffers.values())
-            same = all(map(_same, expected, found))
-            same = same and all(map(torch.equal, generator_states(device).values(), after[0].values()))
-            self.refusal = "" if same else "the recorded step differs in the last bit"
-            kind.program = program if same else None
-        except Exception as error:  # whatever torch cannot trace; the step by hand is there
-            self.refusal = said(error)
-        kind.refused = kind.program is None
+        refusal, played = self._unrecordable(kind, versions), None
+        if not refusal:
+            try:
+                with unchecked(), _unmarked(self._modules):
+                    program = Program(self._pass, self._state(), _inputs(batch), kind.compiles)
+                self._put_back(before, device)
+                played = self._played(program, batch)
+                found = [*_numbers(played), *(parameter.grad for parameter in self._player.parameters)]
+                found += list(self._buffers.values())
+                same = alike(found, expected) if kind.compiles else all(map(_same, expected, found))
+                same = same and all(map(torch.equal, generator_states(device).values(), after[0].values()))
+                other = "compiled step has other numbers" if kind.compiles else "recorded step differs in the last bit"
+                refusal = "" if same else f"the {other}"
+                kind.program = program if same else None
+            except Exception as error:  # whatever torch cannot trace; the step by hand is there
+                refusal = said(error)
+        if kind.compiles:
+            if played is not None and not refusal:
+                return played  # from the first step on, or a resumed training would not be the same
+            kind.compiles, kind.seen, self.uncompiled = False, 0, refusal
+        else:
+            kind.refused, self.refusal = kind.program is None, refusal
         self._put_back(after, device)
         for parameter, gradient in zip(self._player.parameters, gradients, strict=True):
             parameter.grad = gradient
         return outcome
+
+    def _unrecordable(self, kind: _Kind, versions: list[int]) -> str:
+        """Why a step that has just been made by hand cannot be recorded, or compiled, if that is known before it is tried."""
+        if versions != self._versions() or any(map(_hooked, self._modules)):
+            return "a module has hooks, or writes to its parameters"
+        if kind.compiles and any(value.decides for value in self._annealed):
+            return "a schedule decides at each step which layers take part"
+        return ""
 
     def _versions(self) -> list[int]:
         return [parameter._version for parameter in self._parameters.values()]

@@ -24,6 +24,7 @@ from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import softplus
 
+from vaekit.training.compiled import compiled
 from vaekit.training.graph import Memory, aten, has_effect, is_view, tensor_of
 from vaekit.training.simplify import simplify
 
@@ -92,6 +93,7 @@ class Program:
         function: From lists of parameters, buffers and inputs to a list of tensors. It may write to buffers.
         state: What it is bound to.
         inputs: Of the first call; later ones must have the same shapes and types.
+        compiles: Whether torch's compiler makes other operations of them, which round differently.
 
     Raises:
         Exception: Of any kind, where the function cannot be traced: because it decides by a tensor's value, for example.
@@ -102,6 +104,7 @@ class Program:
         function: Callable[[list[Tensor], list[Tensor], list[Tensor]], list[Any]],
         state: State,
         inputs: Sequence[Tensor],
+        compiles: bool = False,
     ) -> None:
         parameters = [parameter.detach() for parameter in state.parameters]
         self._buffers = list(state.buffers)
@@ -115,8 +118,14 @@ class Program:
         simplify(graph)
         once = _settled(graph, of_parameters, of_buffers)
         _own_results(graph, [*places, *once])
-        _reuse_memory(graph, [*places, *once])
-        self._prelude, self._main = _split(graph, places[: len(self._fixed)], once)
+        if not compiles:
+            _reuse_memory(graph, [*places, *once])
+        prelude, main = _split(graph, places[: len(self._fixed)], once)
+        if not compiles:
+            _call_directly(main.graph)
+            main.recompile()
+        self._prelude: Callable[..., Any] = prelude.forward
+        self._main: Callable[..., Any] = compiled(main) if compiles else main.forward
         self._versions: list[int] | None = None
         self._settled: Sequence[Any] = ()
         self._homes = [parameter.data_ptr() for parameter in state.parameters]
@@ -245,7 +254,7 @@ def _gapless(value: Tensor) -> bool:
 
 def _split(
     graph: fx.Graph, places: Sequence[fx.Node], once: Sequence[fx.Node]
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+) -> tuple[fx.GraphModule, fx.GraphModule]:
     """What need not be computed in each pass, and the rest."""
     constants, prelude = graph.owning_module, fx.Graph()
     assert constants is not None
@@ -264,8 +273,7 @@ def _split(
     for node in graph.nodes:
         if node.op != "placeholder" and node not in early:
             late[node] = main.node_copy(node, late.__getitem__)
-    _call_directly(main)
-    return fx.GraphModule(constants, prelude).forward, fx.GraphModule(constants, main).forward
+    return fx.GraphModule(constants, prelude), fx.GraphModule(constants, main)
 
 
 def _call_directly(graph: fx.Graph) -> None:

@@ -82,6 +82,7 @@ class Session:
         samples: Posterior draws of each example in a step, K.
         flops: Floating point operations of a step, roughly; 0 where they are not known.
         products: Floating point operations of the matrix products and convolutions that a step does; 0 where they are not known.
+        compiles: Whether steps are compiled where they can be.
         threads: Of the CPU: sums depend on their number in the last bit, so it stays the same after a resume.
     """
 
@@ -98,6 +99,7 @@ class Session:
     samples: int = 1
     flops: float = 0.0
     products: float = 0.0
+    compiles: bool = False
     threads: int = field(default_factory=torch.get_num_threads)
 
     def capture(self, step: int) -> Checkpoint:

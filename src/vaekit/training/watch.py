@@ -38,12 +38,17 @@ class Watch(Callback):
         self._skipped = 0
 
     def step(self, progress: Progress) -> None:
-        """Say which step was left out and why: the first few of them; and that a step could not be recorded."""
+        """Say which step was left out and why: the first few of them; and that a step could not be recorded or compiled."""
         if progress.refusal:
             self._once(
                 "recording",
                 f"A step could not be recorded ({progress.refusal}), so each is made by the model's own Python, as the first ones "
                 "were: the results are the same, and a small model takes longer.",
+            )
+        if progress.uncompiled:
+            self._once(
+                "compiling",
+                f"A step could not be compiled ({progress.uncompiled}), so it is made as without training.compile.",
             )
         guard = progress.guard
         if guard is None or guard.skipped == self._skipped:
