@@ -32,7 +32,7 @@ def train_in_turns(turns: Turns, session: Session) -> None:
     with suppress(_Over), session.generators.borrowed():
         fit(
             session.model, session.objective, session.players, session.stream, start=session.step, steps=10**9,
-            steps_per_epoch=10**9, samples=session.samples, compiles=session.compiles, history=session.history,
+            steps_per_epoch=10**9, samples=session.samples, compiling=session.compiling, history=session.history,
             callbacks=[_InTurns(turns)],
         )  # fmt: skip
 

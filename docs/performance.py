@@ -85,7 +85,8 @@ def steps(figures: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {who} | {' | '.join(cells)} | {ratio:.2f} ({least:.2f} to {most:.2f}) | {told} |"
         if COMPILED in taken:
             others = [who for who in taken if who not in (OURS, COMPILED, SCRIPT)]
-            told = ", ".join(f"{share(taken, who, who=COMPILED)[0]:.2f} of {who}" for who in others)
+            said = {who: "the floor" if who == FLOOR else who for who in others}
+            told = ", ".join(f"{share(taken, who, who=COMPILED)[0]:.2f} of {name}" for who, name in said.items())
             yield f"\nWith compiled steps, `training.compile=true`: {told}."
 
 
@@ -280,10 +281,6 @@ NOTES = """
   What decides by a value is not recorded, and is trained as before.
   A third of the operations go before that, by rules that leave the same numbers (`training/simplify.py`), and Adam's kernel is
   called without the search for its operands (`training/adam.py`).
-- **A step can be compiled**, with `training.compile=true` (`training/compiled.py`, off by default): `torch.compile` makes a few
-  loops of the many small operations. It takes 20 to 60 seconds and a C++ compiler, and as it rounds differently it is done before
-  the first step, so that a resumed run has the same bits. It pays for small models that are trained for hours. What was compiled
-  is kept in the user's cache; where a step cannot be compiled, a line says why and it is recorded.
 - **Products by the faster library**: on AMD processors with 512-bit vectors those of oneDNN (`networks/linear.py`).
 - **The convolutions of a decoder at the smaller size**: pixels doubled and then convolved are four small kernels on the image as it
   was, 4/9 of the multiplications (`networks/phases.py`); and images lie with their channels side by side.
@@ -295,22 +292,26 @@ NOTES = """
 
 ## What stands in the way of the bars that are missed
 
-- **784-400-20 against its products, pythae and JAX.** Of a step of 7 to 9 ms (the machine's own spread) the products take 5 to 5.5:
-  more than in the floor's loop, whose operands are still in the cache when they come round again. Adam takes 0.7 to 0.9 ms, twice
-  what it takes in a loop of its own, because 10 MB of weights and averages pass through the cache at each step. The loss and its
-  gradient take 0.35 ms, most of it `softplus`; some hundred small operations 2 to 5 microseconds each, and the gather of the batch
-  0.2 ms. JAX compiles all of the small ones into a few; `torch.compile` comes close to that (see below).
-- **An epoch on two cores.** With two threads the script takes 14 ms a step and the products alone 4.3 to 4.7, so a third of the
-  script's time is the floor. vaekit takes 7 to 8 ms there: its small operations do not get faster with a second thread.
-- **Convolutions.** The six products with layers of 3,136 x 400 take 24 of 58 to 65 ms, at the speed of the memory; the script has
-  the same ones.
+- **784-400-20 against JAX.** The products take three quarters of a step of 6 to 7 ms, a little more than in the floor's loop, whose
+  operands are still in the cache when they come round again. Adam takes 0.5 to 0.6 ms, twice what it takes in a loop of its own,
+  because 10 MB of weights and averages pass through the cache at each step. The loss and its gradient take 0.3 ms, most of it
+  `softplus`; some ninety small operations 2 to 5 microseconds each, and the gather of the batch 0.15 ms. JAX compiles all of the
+  small ones into a few. In three runs of this comparison the median was 1.19, before the last of what is above, and 1.00 and 1.06
+  with it. Against the floor this table's run is just below its bar; another, with busier neighbours, was just above (1.37).
+- **An epoch on two cores.** With two threads the script takes 14 to 15 ms a step and the products alone 4.3 to 4.7, so a third of
+  the script's time is the floor. vaekit takes 7 ms there: its small operations do not get faster with a second thread.
 
 ## What was tried and did not pay
 
+- Compiling a step. `training.compile=true` does it (`training/compiled.py`; off by default): `torch.compile` makes a few loops of
+  the many small operations, with a line where it cannot, and as compiled steps round differently they are all compiled, from the
+  first on, so that a resumed run has the same bits. It takes 20 to 60 seconds with g++ 12. Once recording was shortened to what it
+  is now, nothing was left for perceptrons, and a twentieth for importance-weighted ones: see the lines below their tables.
 - Huge pages for the heap (glibc's `hugetlb`), and a heap that never gives memory back: no difference within the noise for
   784-400-20. The second is on all the same, for convolutions gain a quarter.
 - Binary cross-entropy through `sigmoid` computed once for both passes: `log1p` of it costs what `softplus` costs.
-- Operations called by torch's inner functions in place of `torch.ops`: 0.05 ms of a step of 8, for code that has to be generated.
+- Images flattened with their channels side by side, without a copy: 2 ms of 60 with convolutions, but stored models would mean
+  something else by the same weights.
 - A transposed convolution with many output channels at the smaller size: 64 to 32 channels took 18.0 ms forward and backward,
   torch's own 14.4. With one output channel it takes 3.8 ms in place of 7.5, so it is done there alone.
 - Compressed sparse rows times a dense weight: twice the time of the dense product. `embedding_bag` is as fast as the gathered

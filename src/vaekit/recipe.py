@@ -80,7 +80,7 @@ def make_session(config: Mapping[str, Any], dataset: Dataset, device: torch.devi
     kept = plan.include_const or not objective.plain  # a term held to a target is not the sum of its parts
     history = History(constant=0.0 if kept else model.likelihood.constant)
     session = Session(model, objective, players, stream, generators, history, dataset.fingerprint(), config)
-    session.samples, session.compiles = plan.samples, plan.compile
+    session.samples, session.compiling.wanted = plan.samples, plan.compile
     session.flops, session.products = _flops(session, plan)
     session.threads = thread_count(session.flops)
     _check_terms(session)

@@ -52,3 +52,30 @@ def test_so_it_is_through_a_whole_network_and_back(channels: int) -> None:
     decoder(encoder(torch.rand(5, channels, 8, 8))).square().sum().backward()
     assert len(met) == 4
     assert all(met)
+
+
+class Convolved(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolved(self.layers, x)
+
+
+def test_images_of_one_channel_are_exported_for_any_size_of_batch() -> None:
+    network = Convolved()
+    program = torch.export.export(network, (torch.rand(5, 1, 8, 8),), dynamic_shapes={"x": {0: torch.export.Dim("n")}})
+    x = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(program.module()(x), network(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 8, 8), (0, 3, 8, 8), (2, 1, 1, 1), (2, 3, 1, 5), (2, 1, 5, 1)], ids=str)
+def test_images_without_size(shape: tuple[int, ...]) -> None:
+    convolution = nn.Conv2d(shape[1], 4, 3, padding=1)
+    x = torch.rand(shape, requires_grad=True)
+    rows = nn.Sequential(convolution, nn.ReLU(), Flatten())
+    found, expected = convolved(rows, x), nn.Sequential(convolution, nn.ReLU(), nn.Flatten())(x)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    one, other = (torch.autograd.grad(out.square().sum(), x)[0] for out in (found, expected))
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

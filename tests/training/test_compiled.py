@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -16,6 +19,7 @@ from torch import Tensor, fx
 from vaekit.compose import compose
 from vaekit.data.batch import Dataset, Split
 from vaekit.data.transforms import Scale
+from vaekit.errors import RunError
 from vaekit.networks.linear import UNCOUNTED
 from vaekit.recipe import make_session, resolved
 from vaekit.training import Callback, compiled, fit, passes, program
@@ -38,10 +42,17 @@ class Kept(Callback):
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.refusals: set[str] = set()
+        self.watch = Watch(self.lines.append, None)  # type: ignore[arg-type]
+
+    def start(self, progress: Progress) -> None:
+        self.watch.start(progress)
 
     def step(self, progress: Progress) -> None:
-        Watch(self.lines.append, None).step(progress)  # type: ignore[arg-type]
+        self.watch.step(progress)
         self.refusals.add(progress.uncompiled)
+
+    def end(self, progress: Progress) -> None:
+        self.seconds = progress.clock.seconds()
 
 
 def trained(*overrides: str, steps: int = 12, begun: Any = None, at: int = 0) -> tuple[Any, list[Any], Kept]:
@@ -53,7 +64,7 @@ def trained(*overrides: str, steps: int = 12, begun: Any = None, at: int = 0) ->
     with session.generators.borrowed():
         history = fit(
             session.model, session.objective, session.players, session.stream, start=at, steps=steps,
-            steps_per_epoch=6, samples=session.samples, compiles=session.compiles, history=session.history,
+            steps_per_epoch=6, samples=session.samples, compiling=session.compiling, history=session.history,
             callbacks=[kept],
         )  # fmt: skip
         captured = session.capture(steps)
@@ -127,7 +138,10 @@ def a_tenth_more(module: fx.GraphModule) -> Callable[..., Any]:
 
 @pytest.mark.parametrize(
     ("by", "said"),
-    [(fails, "RuntimeError: no C++ compiler"), (a_tenth_more, "the compiled step has other numbers")],
+    [
+        (fails, "RuntimeError: no C++ compiler"),
+        (a_tenth_more, "its numbers differ by more than rounding from those of the step that is not compiled"),
+    ],
 )
 def test_what_fails_or_is_wrong_is_not_used_and_told(
     by: Callable[[fx.GraphModule], Callable[..., Any]], said: str, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +153,49 @@ def test_what_fails_or_is_wrong_is_not_used_and_told(
     assert rows == other_rows
     one, two = tensors(found), tensors(expected)
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
-    assert kept.lines[0] == f"A step could not be compiled ({said}), so it is made as without training.compile."
+    assert kept.lines[0] == f"A step could not be compiled ({said}), so all are made as without training.compile."
+
+
+def test_from_a_step_that_cannot_be_compiled_on_none_is_also_after_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second size of batch comes with the sixth step; the steps after it are by hand, whatever the machine that goes on has."""
+    calls: list[int] = []
+
+    def once(module: fx.GraphModule) -> Callable[..., Any]:
+        calls.append(1)
+        return module.forward if len(calls) == 1 else fails(module)
+
+    replaced(monkeypatch, once)
+    begun, _, kept = trained("training.compile=true", steps=8)
+    assert calls == [1, 1]
+    assert len(kept.lines) == 1
+    asked = replaced(monkeypatch, lambda module: module.forward)
+    _, _, kept = trained("training.compile=true", begun=begun, at=8)
+    assert not asked
+    assert "Where those before the resume were, the last digits differ from now on." in kept.lines[0]
+
+
+def test_to_compile_is_a_part_of_the_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(module: fx.GraphModule) -> Callable[..., Any]:
+        time.sleep(0.3)
+        return module.forward
+
+    replaced(monkeypatch, slow)
+    _, _, kept = trained("training.compile=true", steps=3)
+    assert kept.seconds["recording"] > 0.3
+    assert kept.seconds["forward"] + kept.seconds["backward"] + kept.seconds["waiting"] < 0.3
+
+
+def test_a_checkpoint_from_before_there_was_a_compiler_is_gone_on_with() -> None:
+    begun, _, _ = trained(steps=3)
+    config = copy.deepcopy(begun.state["config"])
+    assert config["training"].pop("compile") is False
+    state = {name: value for name, value in begun.state.items() if name != "uncompiled"} | {"config": config}
+    found, _, _ = trained(begun=replace(begun, state=state), at=3)
+    expected, _, _ = trained()
+    one, two = tensors(found), tensors(expected)
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+    with pytest.raises(RunError, match=r"training\.compile is true"):
+        trained("training.compile=true", begun=replace(begun, state=state), at=3)
 
 
 def test_a_model_that_grows_is_not_compiled_anew_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +210,7 @@ def test_steps_by_hand_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "LARGE", 100)
     _, _, kept = trained("training.compile=true", steps=2)
     assert not asked
-    assert "layers so large" in kept.refusals.pop()
+    assert "layers are so large" in kept.refusals.pop()
 
 
 @pytest.mark.skipif(not UNCOUNTED, reason="this torch has no oneDNN")
@@ -177,6 +233,10 @@ def test_alike_up_to_rounding() -> None:
         assert not compiled.alike([*near[:place], other, *near[place + 1 :]], expected)
     assert not compiled.alike([torch.tensor([float("nan"), -2.0]), *near[1:]], expected)
     assert not compiled.alike([torch.tensor([1.0]), *near[1:]], expected)
+    infinite = torch.tensor([float("inf"), 1.0])
+    assert compiled.alike([infinite], [infinite.clone()])
+    assert not compiled.alike([torch.tensor([1.0, 1.0])], [infinite])
+    assert not compiled.alike([torch.ones(2, 3)], [torch.ones(3, 2).t()])  # they lie differently
 
 
 @pytest.mark.parametrize("before", [None, f"{gettempdir()}/torchinductor_somebody"])

@@ -82,11 +82,40 @@ def stack_is_read(x: Tensor, y: Tensor) -> Tensor:
     return both * both.sum()
 
 
+def written_before_the_view(x: Tensor, y: Tensor) -> Tensor:
+    made = x * y
+    summed = made.sum(1, keepdim=True)
+    made.mul_(2.0)
+    return summed.view(1, 6) + made.sum()
+
+
+def stack_is_written_to(x: Tensor, y: Tensor) -> Tensor:
+    both = torch.stack([x.sum(), y.sum()])
+    both.view(2).mul_(2.0)
+    return both.sum()
+
+
+def zeros_are_written_to(x: Tensor, y: Tensor) -> Tensor:
+    made = torch.zeros_like(x)
+    before = made.pow(1.0)
+    made.add_(y)
+    return before * 2.0 + made
+
+
 @pytest.mark.parametrize(
     "function",
     [
         written_between,
         stack_is_read,
+        written_before_the_view,
+        stack_is_written_to,
+        zeros_are_written_to,
+        lambda x, y: torch.stack([x.sum() > -1e9, y.sum() > -1e9]).sum(),
+        lambda x, y: torch.stack([x.sum().int(), y.sum().int()]).sum(),
+        lambda x, y: (x * 2).view(torch.int32).view(-1),
+        lambda x, y: (x * 2).view(torch.int32).view(-1).sum(),
+        lambda x, y: x.int().pow(1.0),
+        lambda x, y: x.sum(dim=None, keepdim=True).view(1),
         lambda x, y: torch.stack([x.sum(), y.sum(), x.mean()]).sum(),
         lambda x, y: torch.stack([x, y]).sum(),
         lambda x, y: x.transpose(1, 2).neg().reshape(24).neg(),
@@ -100,7 +129,9 @@ def stack_is_read(x: Tensor, y: Tensor) -> Tensor:
         lambda x, y: x.expand(3, 4, 6).sum(0) * 0.1,
     ],
     ids=[
-        "what is written to", "a stack with readers", "three", "two tensors", "another order", "another order of one",
+        "what is written to", "a stack with readers", "written before the view", "a stack that is written to",
+        "zeros that are written to", "truth values", "small integers", "bits", "a sum of bits", "an integer's power",
+        "all dimensions", "three", "two tensors", "another order", "another order of one",
         "another type", "no dimension", "with a factor", "integers", "half", "another shape", "expanded",
     ],
 )  # fmt: skip

@@ -36,5 +36,5 @@ class Normal(Conditional):
         """Batch (K, B), event `event_shape`, for a context of shape (K, B, *context_shape)."""
         loc, log_variance = once(context).chunk(2, dim=-len(self.event_shape))
         scale = (0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)).exp()
-        shape = torch.Size([len(context), *loc.shape[1:]])
+        shape = torch.Size([context.shape[0], *loc.shape[1:]])
         return NormalEvent(loc, scale, shape, len(self.event_shape))

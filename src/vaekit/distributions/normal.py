@@ -55,5 +55,8 @@ class NormalEvent(Independent):  # type: ignore[type-arg]
 
 
 def once(parameter: Tensor) -> Tensor:
-    """A parameter (K, B, *z) that has been expanded over samples, as it was before: (1, B, *z); others as they are."""
+    """A parameter (K, B, *z) that has been expanded over samples, as it was before: (1, B, *z); others as they are.
+
+    Its gradient then is that of all samples together, which is what the parameter before the expansion has.
+    """
     return parameter[:1] if parameter.shape[0] > 1 and parameter.stride(0) == 0 else parameter

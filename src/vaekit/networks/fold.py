@@ -67,5 +67,5 @@ class _Rows(torch.autograd.Function):
 def _pixelwise(images: Tensor) -> Tensor:
     if images.shape[1] == 1 and images.is_contiguous():
         # a single channel lies both ways, and its strides say which of them it is taken for
-        return images.view(len(images), *images.shape[2:], 1).permute(0, 3, 1, 2)
+        return images.view(images.shape[0], *images.shape[2:], 1).permute(0, 3, 1, 2)
     return images.contiguous(memory_format=torch.channels_last)

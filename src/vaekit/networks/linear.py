@@ -83,7 +83,7 @@ class _Product(torch.autograd.Function):
             of_weight = torch.mm(gradient.t(), x, out=ctx.memory(weight.shape, weight))
         elif needs_weight and _whole_width():
             of_weight = _product(gradient.t(), x.t(), None)
-        elif needs_weight and x.shape[1] >= _COPY_PAYS:
+        elif needs_weight and x.shape[1] >= _COPY_PAYS and _pays(gradient.t(), x.t()):
             of_weight = _product(gradient.t().contiguous(), x.t(), None)
         elif needs_weight:
             of_weight = torch.mm(gradient.t(), x)

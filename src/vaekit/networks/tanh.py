@@ -11,7 +11,9 @@ aten = torch.ops.aten
 
 
 class Tanh(nn.Module):
-    r"""As `torch.nn.Tanh`; in float32 on a CPU within 2e-7 of it, by :math:`\tanh x = 2 \, \mathrm{sigmoid}(2x) - 1`.
+    r"""As `torch.nn.Tanh`; in float32 on a CPU by :math:`\tanh x = 2 \, \mathrm{sigmoid}(2x) - 1`, within 2e-7 of it.
+
+    That is an absolute error: of values below a thousandth the digits after the seventh decimal place are lost.
 
     There torch's own takes 2.6 nanoseconds a value, to the last digit, and this one 0.6 (one core, torch 2.13): with tanh, as the
     protocols of importance-weighted autoencoders have it, a tenth of a training step. The sum that follows rounds as much.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
@@ -16,6 +17,24 @@ from vaekit.data.locate import cache_folder
 
 _VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 _ONEDNN = torch.ops.mkldnn._linear_pointwise.default if hasattr(torch.ops.mkldnn, "_linear_pointwise") else None
+
+
+@dataclass
+class Compiling:
+    """Whether the steps of a training are compiled.
+
+    Compiled steps round differently, so it is all or none: from the first that could not be on, none is, also after a resume.
+
+    Attributes:
+        wanted: Whether they are to be.
+        refused: Why one could not be; empty as long as all could.
+    """
+
+    wanted: bool = False
+    refused: str = ""
+
+    def __bool__(self) -> bool:
+        return self.wanted and not self.refused
 
 
 def compiled(module: fx.GraphModule) -> Callable[..., Any]:
@@ -86,17 +105,30 @@ def _shaped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def alike(found: Sequence[Any], expected: Sequence[Any]) -> bool:
-    """Whether two steps are the same up to rounding: a thousandth of each tensor's largest number, a millionth of that of all."""
-    numbers = [value for value in expected if isinstance(value, Tensor) and value.is_floating_point()]
-    largest = max((float(value.abs().max()) for value in numbers if value.numel()), default=0.0)
-    for one, other in zip(found, expected, strict=True):
-        if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
-            if one is not other:
-                return False
-        elif one.shape != other.shape or one.dtype != other.dtype:
-            return False
-        elif other.numel():
-            bound = 1e-3 * float(other.double().abs().max()) + 1e-6 * largest
-            if not bool(((one.double() - other.double()).abs() <= bound).all()):
-                return False
-    return True
+    """Whether tensors are the same up to rounding: a thousandth of each one's largest number, a millionth of that of all.
+
+    They must lie alike in memory, as fused optimizers rely on it.
+    """
+    largest = max((_largest(value) for value in expected if isinstance(value, Tensor)), default=0.0)
+    return all(_near(one, other, 1e-6 * largest) for one, other in zip(found, expected, strict=True))
+
+
+def _near(one: Any, other: Any, slack: float) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return one is other
+    if one.shape != other.shape or one.dtype != other.dtype or layout(one) != layout(other):
+        return False
+    near = (one.double() - other.double()).abs() <= 1e-3 * _largest(other) + slack
+    return bool((near | (one == other)).all())
+
+
+def _largest(value: Tensor) -> float:
+    """The largest magnitude that is finite."""
+    numbers = value.double().abs()
+    numbers = numbers[numbers.isfinite()]
+    return float(numbers.max()) if numbers.numel() else 0.0
+
+
+def layout(value: Tensor) -> list[int]:
+    """How far apart neighbours lie; along a dimension of one there are none."""
+    return [stride for stride, length in zip(value.stride(), value.shape, strict=True) if length != 1]

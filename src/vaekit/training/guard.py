@@ -160,14 +160,14 @@ def verdict(total: Tensor, gradients: Sequence[Tensor]) -> Tensor:
     """Whether a loss and gradients are finite, without waiting for a device: a truth value, shape ()."""
     small, large = [total.reshape(1)], []
     for gradient in gradients:
-        if gradient.numel() < _COPIED:
+        if gradient.numel() < _COPIED and gradient.layout == torch.strided and gradient.device == total.device:
             small.append(gradient.reshape(-1))
         else:
             large.append(gradient)
     # the largest magnitude: not a number if one of them is none
     worst: Tensor = vector_norm(torch.cat(small), math.inf)
     if large:
-        worst = torch.maximum(worst, get_total_norm(large, math.inf))
+        worst = torch.maximum(worst, get_total_norm(large, math.inf).to(worst))
     return worst < math.inf
 
 

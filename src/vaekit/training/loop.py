@@ -12,6 +12,7 @@ from vaekit.models.vae import VAE
 from vaekit.objectives.base import Loss, Objective
 from vaekit.schedules import advance, annealed_values
 from vaekit.training.clock import Clock
+from vaekit.training.compiled import Compiling
 from vaekit.training.guard import Guard
 from vaekit.training.history import History, Row
 from vaekit.training.passes import Passes
@@ -83,7 +84,7 @@ def fit(
     steps: int,
     steps_per_epoch: int,
     samples: int = 1,
-    compiles: bool = False,
+    compiling: Compiling | None = None,
     start: int = 0,
     history: History | None = None,
     callbacks: Sequence[Callback] = (),
@@ -103,7 +104,7 @@ def fit(
         steps: At which step to stop, counted from 0 over all epochs.
         steps_per_epoch: For the rows of the history.
         samples: Posterior draws of each example, K.
-        compiles: Whether steps are compiled where they can be.
+        compiling: Whether steps are compiled; told why one cannot be.
         start: Steps already done.
         history: Of those steps.
         callbacks: Called in their order.
@@ -120,7 +121,7 @@ def fit(
     guard = Guard(model, objective, players, skip_limit)
     clock = Clock() if clock is None else clock
     progress = Progress(start, steps, steps_per_epoch, history, guard=guard, clock=clock)
-    passes = Passes(model, objective, players, guard.telling, samples, history.values, clock, compiles)
+    passes = Passes(model, objective, players, guard.telling, samples, history.values, clock, compiling)
     clocked = nn.ModuleList([model, objective])
     moving = annealed_values(clocked)
     advance(clocked, max(start - 1, 0))  # where the last step left it, also when none is left to do
@@ -138,7 +139,7 @@ def fit(
             clock.lap("data")
             active = [player for player in players if player.active(step)]
             progress.loss, values, good = _move(passes, active, batch, guard, step, clock)
-            progress.step, progress.refusal, progress.uncompiled = step + 1, passes.refusal, passes.uncompiled
+            progress.step, progress.refusal, progress.uncompiled = step + 1, passes.refusal, passes.compiling.refused
             history.observe(values, len(batch.x), good)
             clock.step()
             _tell(callbacks, progress)

@@ -18,7 +18,7 @@ from vaekit.networks.reuse import LARGE
 from vaekit.objectives.base import Loss, Objective
 from vaekit.schedules import annealed_values
 from vaekit.training.clock import Clock
-from vaekit.training.compiled import alike
+from vaekit.training.compiled import Compiling, alike, layout
 from vaekit.training.device import generator_states, set_generator_states
 from vaekit.training.guard import verdict
 from vaekit.training.players import Player, total
@@ -54,7 +54,6 @@ class _Kind:
     seen: int = 0
     program: Program | None = None
     refused: bool = False
-    compiles: bool = False
 
 
 class Passes:
@@ -66,7 +65,7 @@ class Passes:
     the shapes of the batch, the schedules that decide which layers take part, and of each module whether it trains.
 
     A training whose steps are compiled has them compiled from the first on, as they round differently: then a training that is
-    stopped and resumed is the same as long as the same steps can be compiled again. What cannot is recorded.
+    stopped and resumed is the same as long as the same steps can be compiled again. From one that cannot on, all are recorded.
 
     Passes of several players, of modules with hooks, and of layers so large that their gradients have memory of their own, are
     never recorded; nor are passes that write to parameters, or keep tensors of theirs in a module.
@@ -79,11 +78,10 @@ class Passes:
         samples: K.
         values: What is added up of a loss.
         clock: Told where the time goes.
-        compiles: Whether passes are compiled where they can be.
+        compiling: Whether passes are compiled; told why one cannot be.
 
     Attributes:
         refusal: Why a pass could not be recorded, if one could not.
-        uncompiled: Why a pass could not be compiled, if it was to be.
     """
 
     def __init__(
@@ -95,11 +93,11 @@ class Passes:
         samples: int,
         values: Callable[[Loss], Tensor],
         clock: Clock,
-        compiles: bool = False,
+        compiling: Compiling | None = None,
     ) -> None:
         self.model, self.objective, self.samples = model, objective, samples
         self.telling, self.values, self.clock = telling, values, clock
-        self.refusal, self.uncompiled, self.compiles = "", "", compiles
+        self.refusal, self.compiling = "", Compiling() if compiling is None else compiling
         self._kinds: dict[Any, _Kind] = {}
         self._whole = _Whole(model, objective, samples)
         self._parameters = dict(self._whole.named_parameters())
@@ -118,8 +116,13 @@ class Passes:
             told = {id(parameter) for parameter in telling(self._player)}
             self._telling = [place for place, each in enumerate(self._player.parameters) if id(each) in told]
             self._roles = objective.roles
-        elif compiles:
-            self.uncompiled = "it has several players, or layers so large that their gradients have memory of their own"
+        elif self.compiling:
+            large = any(parameter.numel() >= LARGE for parameter in self._parameters.values())
+            self.compiling.refused = (
+                "its layers are so large that their gradients have memory of their own"
+                if large
+                else "it is not one player that minimises the whole objective"
+            )
 
     def __call__(self, batch: Batch, players: Sequence[Player]) -> Outcome:
         """The pass over a batch for the players that are active."""
@@ -127,9 +130,11 @@ class Passes:
             return self._by_hand(batch, players)
         kind = self._kind(batch)
         if kind.program is not None and kind.program.bound:
-            return self._played(kind.program, batch)
+            outcome = self._played(kind.program, batch)
+            self.clock.shared_lap("forward", "backward")
+            return outcome
         kind.seen += 1
-        if kind.refused or kind.seen < (1 if kind.compiles else _WORTHWHILE):
+        if kind.refused or (kind.seen < _WORTHWHILE and not self.compiling):
             return self._by_hand(batch, players)
         outcome = self._recorded(kind, batch)
         self.clock.lap("recording")
@@ -153,11 +158,12 @@ class Passes:
         key = (
             batch.x.shape,
             batch.x.dtype,
-            None if context is None else (context.shape, context.dtype),
+            batch.x.stride(),
+            None if context is None else (context.shape, context.dtype, context.stride()),
             tuple(value.number for value in self._annealed if value.decides),
             tuple(module.training for module in self._modules),
         )
-        kind = self._kinds.pop(key, None) or _Kind(compiles=self.compiles)
+        kind = self._kinds.pop(key, None) or _Kind()
         self._kinds[key] = kind  # the last used are kept
         if len(self._kinds) > _MOST:
             self._kinds.pop(next(iter(self._kinds)))
@@ -172,7 +178,6 @@ class Passes:
         parts, coefficients, gradients = found[3 : 3 + count], found[3 + count : 3 + 2 * count], found[3 + 2 * count :]
         for parameter, gradient in zip(self._player.parameters, gradients, strict=True):
             parameter.grad = gradient
-        self.clock.shared_lap("forward", "backward")
         loss = Loss(
             total,
             dict(zip(self._roles, parts, strict=True)),
@@ -201,27 +206,31 @@ class Passes:
             return outcome
         after = generator_states(device), _copies(self._buffers)
         gradients = [parameter.grad for parameter in self._player.parameters]
-        expected = [*_numbers(outcome), *gradients, *after[1]]
-        refusal, played = self._unrecordable(kind, versions), None
+        expected = [*_numbers(outcome), *gradients]
+        refusal, compiles, played = self._unrecordable(versions), bool(self.compiling), None
         if not refusal:
             try:
                 with unchecked(), _unmarked(self._modules):
-                    program = Program(self._pass, self._state(), _inputs(batch), kind.compiles)
+                    program = Program(self._pass, self._state(), _inputs(batch), compiles)
                 self._put_back(before, device)
                 played = self._played(program, batch)
                 found = [*_numbers(played), *(parameter.grad for parameter in self._player.parameters)]
-                found += list(self._buffers.values())
-                same = alike(found, expected) if kind.compiles else all(map(_same, expected, found))
-                same = same and all(map(torch.equal, generator_states(device).values(), after[0].values()))
-                other = "compiled step has other numbers" if kind.compiles else "recorded step differs in the last bit"
-                refusal = "" if same else f"the {other}"
-                kind.program = program if same else None
+                present = list(self._buffers.values())
+                if not all(map(torch.equal, generator_states(device).values(), after[0].values())):
+                    refusal = "the recorded step draws other random numbers"
+                elif compiles and not (alike(found, expected) and alike(present, after[1])):
+                    refusal = "its numbers differ by more than rounding from those of the step that is not compiled"
+                elif not compiles and not all(map(_same, [*expected, *after[1]], [*found, *present])):
+                    refusal = "the recorded step differs in the last bit"
+                else:
+                    kind.program = program
             except Exception as error:  # whatever torch cannot trace; the step by hand is there
                 refusal = said(error)
-        if kind.compiles:
-            if played is not None and not refusal:
-                return played  # from the first step on, or a resumed training would not be the same
-            kind.compiles, kind.seen, self.uncompiled = False, 0, refusal
+        if compiles and played is not None and not refusal:
+            return played  # from the first step on, or a resumed training would not be the same
+        if compiles:
+            self.compiling.refused = refusal
+            self._kinds.clear()  # none from here on
         else:
             kind.refused, self.refusal = kind.program is None, refusal
         self._put_back(after, device)
@@ -229,11 +238,11 @@ class Passes:
             parameter.grad = gradient
         return outcome
 
-    def _unrecordable(self, kind: _Kind, versions: list[int]) -> str:
+    def _unrecordable(self, versions: list[int]) -> str:
         """Why a step that has just been made by hand cannot be recorded, or compiled, if that is known before it is tried."""
         if versions != self._versions() or any(map(_hooked, self._modules)):
             return "a module has hooks, or writes to its parameters"
-        if kind.compiles and any(value.decides for value in self._annealed):
+        if self.compiling and any(value.decides for value in self._annealed):
             return "a schedule decides at each step which layers take part"
         return ""
 
@@ -311,14 +320,9 @@ def unchecked() -> Iterator[None]:
 
 def _like(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
     """A gradient that lies in memory as its parameter does: autograd sees to it, and fused optimizers rely on it."""
-    if gradient is None or _layout(gradient) == _layout(parameter):
+    if gradient is None or layout(gradient) == layout(parameter):
         return gradient
     return torch.empty_like(parameter).copy_(gradient).detach()
-
-
-def _layout(value: Tensor) -> list[int]:
-    """How far apart neighbours lie; along a dimension of one there are none."""
-    return [stride for stride, length in zip(value.stride(), value.shape, strict=True) if length != 1]
 
 
 def _numbers(outcome: Outcome) -> list[Tensor]:
@@ -338,7 +342,7 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
     """Whether two tensors have the same values, lying alike in memory."""
     if one is None or other is None:
         return one is other
-    return _layout(one) == _layout(other) and torch.equal(one, other)
+    return layout(one) == layout(other) and torch.equal(one, other)
 
 
 def said(error: Exception) -> str:

@@ -21,8 +21,9 @@ class Plan:
             takes a second or more, the next follows after 19 times as long at the earliest, so that a twentieth of the time at most
             goes into them.
         keep_checkpoints: How many of the newest checkpoints stay, at least 2.
-        compile: Whether steps are compiled (`torch.compile`) where they can be. It takes half a minute and a C++ compiler, saves a
-            tenth of a step of small models, and rounds differently: a run that was started with it is resumed with it.
+        compile: Whether steps are compiled (`torch.compile`) where they can be. It takes up to a minute and a C++ compiler, and on
+            a CPU saves a twentieth of a step at most, as steps are recorded anyway. It rounds differently: a run resumed where the
+            same steps can be compiled again has the same bits; where one cannot, a line says so.
     """
 
     epochs: int = 30

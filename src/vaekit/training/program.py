@@ -10,6 +10,8 @@ differently; all that is done to the list:
 * what hangs on nothing but annealed values and constants is computed again only when one of these has moved, and views of the
   parameters once;
 * a result goes to the memory of an operand that nobody reads any more.
+
+A program that is compiled is given to torch's compiler before the last of these, and its numbers are the same up to rounding.
 """
 
 from __future__ import annotations

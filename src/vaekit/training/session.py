@@ -18,6 +18,7 @@ from vaekit.models.vae import VAE
 from vaekit.networks.linear import Linear
 from vaekit.objectives.base import Objective
 from vaekit.training.checkpoint import Checkpoint
+from vaekit.training.compiled import Compiling
 from vaekit.training.device import Generators
 from vaekit.training.history import History, Row
 from vaekit.training.players import Player
@@ -30,6 +31,8 @@ _FREE = frozenset(
         "training.keep_checkpoints",
     }
 )  # fmt: skip
+# settings that earlier versions did not have, and how these trained
+_ADDED = {"training.compile": False}
 _MOST_THREADS = 1024
 
 
@@ -82,7 +85,7 @@ class Session:
         samples: Posterior draws of each example in a step, K.
         flops: Floating point operations of a step, roughly; 0 where they are not known.
         products: Floating point operations of the matrix products and convolutions that a step does; 0 where they are not known.
-        compiles: Whether steps are compiled where they can be.
+        compiling: Whether steps are compiled, and why not if one could not be.
         threads: Of the CPU: sums depend on their number in the last bit, so it stays the same after a resume.
     """
 
@@ -99,7 +102,7 @@ class Session:
     samples: int = 1
     flops: float = 0.0
     products: float = 0.0
-    compiles: bool = False
+    compiling: Compiling = field(default_factory=Compiling)
     threads: int = field(default_factory=torch.get_num_threads)
 
     def capture(self, step: int) -> Checkpoint:
@@ -131,6 +134,7 @@ class Session:
             "optimizers": hyper,
             "paces": {player.name: player.pace.state() for player in self.players},
             "history": self.history.state(),
+            "uncompiled": self.compiling.refused,
             "best": {"score": self.best.score if self.best.epoch else None, "epoch": self.best.epoch},
         }
         return Checkpoint(step, groups, state)
@@ -188,6 +192,7 @@ class Session:
             # absent before version 0.2, when no rate moved
             player.pace.load(state.get("paces", {}).get(player.name, {}))
         self.generators.load(tensors["generators"])
+        self.compiling.refused = str(state.get("uncompiled", ""))  # absent before there was a compiler
         self.history.load(state["history"], read_rows(state["history"]["rows"]), device)
         score, epoch = state["best"]["score"], state["best"]["epoch"]
         self.best = Best(-float("inf") if score is None else score, epoch, tensors["best"] if epoch else {})
@@ -203,7 +208,7 @@ def _finite(weight: Tensor) -> bool:
 
 def _changes(saved: Any, present: Any, where: str = "") -> Iterator[str]:
     """What differs and would change the result: "training.batch_size is 64, was 128"."""
-    if where in _FREE or saved == present:
+    if where in _FREE or saved == present or (saved is None and present == _ADDED.get(where, saved)):
         return
     if not (isinstance(saved, Mapping) and isinstance(present, Mapping)):
         yield f"{where} is {json.dumps(present)}, was {json.dumps(saved)}"

@@ -5,7 +5,7 @@ No rule here replaces an operation by one that rounds differently.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_flatten
 
 from vaekit.training.graph import UNSAFE_VIEW, Memory, arguments, aten, has_effect, is_view, shown, tensor_of
+
+Rule = Callable[[fx.Graph, fx.Node, Memory], fx.Node | None]
 
 _FILLED: dict[Any, int] = {
     aten.ones_like.default: 1, aten.zeros_like.default: 0, aten.new_zeros.default: 0, aten.new_ones.default: 1,
@@ -35,16 +37,21 @@ def simplify(graph: fx.Graph) -> None:
     Arguments:
         graph: As `make_fx` traces it, with the tensors of the tracing as `meta["val"]`.
     """
-    memory = Memory(graph)
+    _apply([_filled], graph)
+    _apply(_RULES, graph)
+    _drop_unread(graph)
+    _share(graph)
+    _drop_unread(graph)
+
+
+def _apply(rules: Sequence[Rule], graph: fx.Graph) -> None:
+    memory = Memory(graph)  # of tensors that a rule puts in the place of others it knows nothing
     for node in filter(_known, list(graph.nodes)):
-        for rule in _RULES:
+        for rule in rules:
             other = rule(graph, node, memory)
             if other is not None:
                 node.replace_all_uses_with(other)
                 break
-    _drop_unread(graph)
-    _share(graph)
-    _drop_unread(graph)
 
 
 def _known(node: fx.Node) -> bool:
@@ -94,7 +101,7 @@ def _looks(node: fx.Node) -> tuple[Any, ...]:
 def _itself(graph: fx.Graph, node: fx.Node, memory: Memory) -> fx.Node | None:
     """A number to the power of one, and the negative of the negative."""
     given, *others = arguments(node)
-    if node.target is aten.pow.Tensor_Scalar and others[0] == 1:
+    if node.target is aten.pow.Tensor_Scalar and others[0] == 1 and shown(given).dtype == shown(node).dtype:
         return given if memory.untouched([node, given]) else None
     if node.target is aten.neg.default:
         before = _origin(given)
@@ -135,9 +142,11 @@ def _without_ones(graph: fx.Graph, node: fx.Node, memory: Memory) -> fx.Node | N
         return None
     given, places, _ = arguments(kept)
     lengths = shown(given).shape
+    if not places or not lengths:
+        return None
     summed = {place % len(lengths) for place in places}
     left = [length for place, length in enumerate(lengths) if place not in summed]
-    if list(shown(node).shape) != left or not memory.untouched([node, kept]):
+    if list(shown(node).shape) != left or not memory.untouched([node, kept, given]):
         return None
     return _put(graph, node, aten.sum.dim_IntList, (given, places))
 
@@ -150,8 +159,8 @@ def _sum_of_two(graph: fx.Graph, node: fx.Node, memory: Memory) -> fx.Node | Non
     if len(arguments(pair)[0]) != 2:
         return None
     one, other = arguments(pair)[0]
-    alike = shown(one).dim() == 0 and shown(one).dtype == shown(other).dtype
-    return _put(graph, node, aten.add.Tensor, (one, other)) if alike and memory.untouched([one, other]) else None
+    alike = shown(one).dim() == 0 and shown(one).dtype == shown(other).dtype == shown(node).dtype
+    return _put(graph, node, aten.add.Tensor, (one, other)) if alike and memory.untouched([pair, one, other]) else None
 
 
 def _kept_number(graph: fx.Graph, node: fx.Node, memory: Memory) -> fx.Node | None:
@@ -166,8 +175,8 @@ def _kept_number(graph: fx.Graph, node: fx.Node, memory: Memory) -> fx.Node | No
     return None
 
 
-_RULES: tuple[Callable[[fx.Graph, fx.Node, Memory], fx.Node | None], ...] = (
-    _filled, _same_place, _itself, _one_number, _view_of_origin, _without_ones, _sum_of_two, _kept_number,
+_RULES: tuple[Rule, ...] = (
+    _same_place, _itself, _one_number, _view_of_origin, _without_ones, _sum_of_two, _kept_number,
 )  # fmt: skip
 
 
@@ -190,6 +199,8 @@ def _origin(node: fx.Node) -> fx.Node:
     while _looks_at_its_first(node):
         (base, *_), size = arguments(node), shown(node).numel()
         if not shown(base).is_contiguous() or not shown(node).is_contiguous() or shown(base).numel() != size:
+            break
+        if shown(base).dtype != shown(node).dtype:
             break
         node = base
     return node

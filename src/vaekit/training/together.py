@@ -65,7 +65,7 @@ class Fit:
                 steps=self.steps,
                 steps_per_epoch=session.stream.steps_per_epoch,
                 samples=session.samples,
-                compiles=session.compiles,
+                compiling=session.compiling,
                 start=session.step,
                 history=session.history,
                 callbacks=self.callbacks,
@@ -331,7 +331,7 @@ def _check(sessions: Sequence[Session]) -> None:
         raise CannotStack("their data are not one dense tensor")
     if any(session.stream.split is not first.stream.split for session in sessions):
         raise CannotStack("they are not trained on the same data")
-    if any(session.compiles for session in sessions):
+    if any(session.compiling.wanted for session in sessions):
         raise CannotStack("their steps are compiled")
     if any(isinstance(part, Growth) for part in first.model.modules()):
         raise CannotStack("they grow while they are trained")

@@ -35,7 +35,11 @@ class Watch(Callback):
     def __init__(self, say: Callable[[str], None], model: VAE, settled: int = 0) -> None:
         self.say, self.model, self.settled = say, model, settled
         self._said: set[str] = set()
-        self._skipped = 0
+        self._skipped, self._begun = 0, 0
+
+    def start(self, progress: Progress) -> None:
+        """Note whether it is a training that goes on."""
+        self._begun = progress.step
 
     def step(self, progress: Progress) -> None:
         """Say which step was left out and why: the first few of them; and that a step could not be recorded or compiled."""
@@ -46,9 +50,10 @@ class Watch(Callback):
                 "were: the results are the same, and a small model takes longer.",
             )
         if progress.uncompiled:
+            begun = " Where those before the resume were, the last digits differ from now on." if self._begun else ""
             self._once(
                 "compiling",
-                f"A step could not be compiled ({progress.uncompiled}), so it is made as without training.compile.",
+                f"A step could not be compiled ({progress.uncompiled}), so all are made as without training.compile.{begun}",
             )
         guard = progress.guard
         if guard is None or guard.skipped == self._skipped:
