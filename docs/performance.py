@@ -151,6 +151,11 @@ def memory(figures: Mapping[str, Any]) -> Iterator[str]:
     yield "Without taking off the imports (some 320 MiB, torch's most of all) none of its rows would hold."
 
 
+def power(exponent: float) -> str:
+    """In two digits, and without the sign of a 0."""
+    return f"size^{round(exponent, 2) + 0.0:.2f}"
+
+
 def scale(figures: Mapping[str, Any]) -> Iterator[str]:
     """How costs grow."""
     words = {"data": "examples", "width": "width", "samples": "draws K", "latent": "latent dimensions"}
@@ -162,7 +167,7 @@ def scale(figures: Mapping[str, Any]) -> Iterator[str]:
             cost = ", ".join(f"{middle(rounds):.2f}" for rounds in table["taken"])
             whole, last = table["exponents of a step"]
             sizes = ", ".join(f"{size:,.0f}" for size in table["sizes"])
-            yield f"| {told} | {sizes} | {cost} | size^{whole:.2f} | size^{last:.2f} |"
+            yield f"| {told} | {sizes} | {cost} | {power(whole)} | {power(last)} |"
     rows = figures["tables"].get("processes")
     if rows:
         yield "\nUnder torchrun (gloo), the gradients averaged before each step by the benchmark: vaekit has no such mode yet.\n"
@@ -279,8 +284,8 @@ NOTES = """
   from then on played without modules, distributions and autograd (`training/program.py`). They are the same operations in the same
   order, so the numbers are the same bits: it is checked in the first such step, and a training may be stopped and resumed anywhere.
   What decides by a value is not recorded, and is trained as before.
-  A third of the operations go before that, by rules that leave the same numbers (`training/simplify.py`), and Adam's kernel is
-  called without the search for its operands (`training/adam.py`).
+  What changes nothing goes before that, by rules that leave the same numbers (`training/simplify.py`), and Adam's kernel is called
+  without the search for its operands (`training/adam.py`).
 - **Products by the faster library**: on AMD processors with 512-bit vectors those of oneDNN (`networks/linear.py`).
 - **The convolutions of a decoder at the smaller size**: pixels doubled and then convolved are four small kernels on the image as it
   was, 4/9 of the multiplications (`networks/phases.py`); and images lie with their channels side by side.
