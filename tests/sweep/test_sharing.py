@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 pytest.importorskip("optuna")
 
 from vaekit.errors import ConfigError
-from vaekit.sweep import Axis, Choices, Definition, Interval, claims
+from vaekit.sweep import Axis, Choices, Definition, Interval, claims, worker
 from vaekit.sweep.claims import gone, this_machine
 from vaekit.sweep.metric import Metric
 from vaekit.sweep.results import results, tally
@@ -369,3 +370,18 @@ def test_a_number_of_trials_that_cannot_be(
     with pytest.raises(ConfigError) as caught:
         count(sampler, axes, trials)
     assert words in str(caught.value)
+
+
+def test_what_somebody_else_claims_while_we_look_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is open, the last trial is claimed by another process, and then nothing is left to claim: it is not over yet."""
+    found = iter([[], ["the last trial"], [], []])  # open before and after the claim, twice
+    waited: list[int] = []
+    monkeypatch.setattr(worker, "_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(worker.results, "results", lambda store: [])
+    monkeypatch.setattr(worker.results, "write", lambda *given: ["all of them"])
+    monkeypatch.setattr(worker.Worker, "_open", lambda self: next(found))
+    monkeypatch.setattr(worker.Worker, "_claimed", lambda self, open_trials: [])
+    board = SimpleNamespace(waits=waited.append, changed=lambda found: None)
+    plan = SimpleNamespace(retry=False, folder=None, count=1)
+    assert worker.Worker(None, plan, board).work() == ["all of them"]  # type: ignore[arg-type]
+    assert waited == [1]

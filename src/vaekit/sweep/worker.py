@@ -117,7 +117,7 @@ class Worker:
             if claims:
                 self._do(claims)
                 self.board.changed(results.write(self.plan.folder, self.store, self.plan.count))
-            elif not open_trials:
+            elif not (open_trials := self._open()):  # asked again: what was not to be had may have been claimed since
                 return results.write(self.plan.folder, self.store, self.plan.count)
             else:
                 self.board.waits(len(open_trials))
