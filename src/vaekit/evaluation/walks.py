@@ -245,9 +245,7 @@ def _is_real(q: Distribution) -> bool:
         return False
     try:
         support = q.support
-    except (
-        NotImplementedError
-    ):  # a distribution of the user's that does not say its support: taken for real, as most are
+    except NotImplementedError:  # a distribution of the user's own may not say its support: taken for real, as most are
         return True
     while isinstance(support, constraints.independent):
         support = support.base_constraint
